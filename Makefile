@@ -1,0 +1,50 @@
+# Every variable given on this command line is the twin of a flag (see `.venv/bin/python -m indexer --help`) and of
+# the environment variable SIMILARITY_<NAME>; it is handed on through the environment, so no shell ever reads it.
+VARIABLES := DPT DOMAIN DATA CATALOG IMAGE_URL MODEL WEIGHTS STORE LIMIT CONNECTIONS MAX_FAILURES RETRY_FAILED \
+             HOST PORT WORKERS DATASET
+$(foreach v,$(VARIABLES),$(if $(filter command line,$(origin $(v))),$(eval export SIMILARITY_$(v) := $$(value $(v)))))
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help index images serve demo test check format
+
+help: ## Show this list
+	@echo "image-similarity: which products look most like this product, or like this photo?"
+	@echo
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+index: $(VENV)/installed ## Index a department: DPT=371 DOMAIN=0341 [CATALOG= IMAGE_URL= MODEL= WEIGHTS= LIMIT= ..]
+	@$(RUN) -m indexer index
+
+images: $(VENV)/installed ## Only fetch its images, into DATA/images: DPT=371 DOMAIN=0341
+	@$(RUN) -m indexer images
+
+serve: $(VENV)/installed ## Answer over HTTP: [HOST=127.0.0.1 PORT=8000 DATA=./data WORKERS=2]
+	@exec $(RUN) -m server
+
+demo: $(VENV)/installed ## See it work on a drawn sports shop, or on your pictures: [DATASET=folder]
+	@$(RUN) -m indexer demo
+
+test: $(VENV)/dev ## Run the tests
+	@$(RUN) -m pytest
+
+check: $(VENV)/dev ## Check style and types
+	@$(RUN) -m ruff format --check --quiet . && $(RUN) -m ruff check --quiet . && $(RUN) -m mypy
+
+format: $(VENV)/dev ## Format the code
+	@$(RUN) -m ruff format . && $(RUN) -m ruff check --fix .
+
+$(VENV)/installed: setup.cfg constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Error: Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is $$($(PYTHON) -V). Set PYTHON=python3.11."; exit 1; }
+	@echo "Installing into $(VENV) (once; TensorFlow is large) .."
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/installed
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

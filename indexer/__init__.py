@@ -1,0 +1,1 @@
+"""Catalog -> snapshot: reads the catalog, fetches and embeds its images, writes the index."""

@@ -1,0 +1,101 @@
+"""The command line: `python -m indexer --department 371 --domain 0341`. Wiring only."""
+
+import logging
+import sys
+from typing import Any
+from urllib.parse import quote
+
+import click
+from rich.console import Console
+
+from indexer.cache import Cache, content_hash
+from indexer.config import config, image_options, index_options
+from indexer.pipeline import fetch_images, index_images
+from shared.embedders import load
+from shared.errors import SimilarityError
+from shared.snapshot import Draft, activate, exclusive, write_snapshot
+
+_console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+
+
+class _Commands(click.Group):
+    """Without a command's name, `index` is meant."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] != "--help"):
+            args = ["index", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Commands)
+def main() -> None:
+    """Index a department's product images for similarity search."""
+
+
+@main.command()
+@index_options
+def index(**options: Any) -> None:
+    """Read the catalog, fetch and embed its images, write a snapshot and make it the one that serves."""
+    job = config(**options)
+    embedder = load(job.model, job.weights)
+    catalog = job.source.read(job.limit)
+    title = f"{job.partition} with {embedder.spec.name}"
+    _console.print(f"Indexing {title}: {catalog.count:,} rows of {catalog.uri}", soft_wrap=True)
+    with exclusive(job.data, job.partition), Cache(job.data) as cache:
+        done = index_images(catalog, job.source.image_url, embedder, cache, job.plan)
+        snapshot_id = write_snapshot(
+            job.data,
+            Draft(
+                partition=job.partition,
+                images=done.images,
+                vectors=done.vectors,
+                embedder=embedder,
+                store=job.store,
+                catalog={"uri": catalog.uri, "etag": catalog.etag, "rows": catalog.count},
+                failures=done.report.kinds,
+                report=done.report.to_dict(),
+                refused_csv=done.report.refused_csv(),
+            ),
+        )
+        activate(job.data, job.partition, snapshot_id)
+    folder = job.partition.folder(job.data) / snapshot_id
+    _console.print(done.report.table(title))
+    if done.report.refused:
+        _console.print(f"Each refused row, with its reason: {folder / 'refused.csv'}", soft_wrap=True)
+    _console.print(f"Snapshot {snapshot_id} is current. Serve it: make serve", soft_wrap=True)
+
+
+@main.command()
+@image_options
+def images(**options: Any) -> None:
+    """Fetch the catalog's images into DATA/images and stop there."""
+    job = config(**options)
+    catalog = job.source.read(job.limit)
+    folder = job.data / "images" / job.partition.department / job.partition.domain
+    with Cache(job.data) as cache:
+        report, contents = fetch_images(catalog, job.source.image_url, cache, job.plan)
+        folder.mkdir(parents=True, exist_ok=True)
+        for row, content in contents.items():
+            (folder / _file_name(row.product_id, row.image_id)).write_bytes(cache.bytes(content) or b"")
+    _console.print(report.table(f"images of {job.partition}"))
+    _console.print(f"The pictures are in {folder}", soft_wrap=True)
+
+
+def _file_name(product_id: str, image_id: str) -> str:
+    """`<product>_<id>.jpg`, as the first library named them; ids that no file can be named after are escaped."""
+    name = quote(f"{product_id}_{image_id}", safe=" ", errors="replace")
+    return f"{name if len(name) <= 200 else name[:150] + content_hash(name.encode())}.jpg"
+
+
+def run() -> None:
+    """Run, and turn an error that is meant for people into one sentence and exit status 1."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        main(prog_name="python -m indexer")
+    except SimilarityError as error:
+        Console(stderr=True).print(f"Error: {error}", style="red", soft_wrap=True, highlight=False, markup=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,129 @@
+"""What earlier runs fetched and embedded, so that only what changed is done again.
+
+<data>/cache/cache.sqlite    per URL: validators and content hash; per content hash and network: the vector
+<data>/cache/images/ab/..    the bytes, by content hash, so that another network need not fetch them again
+"""
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from indexer.download import Validators
+from shared.errors import ConfigError
+from shared.vectors import Vectors
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS fetched (
+    url TEXT PRIMARY KEY, etag TEXT NOT NULL, last_modified TEXT NOT NULL, content TEXT NOT NULL,
+    good TEXT NOT NULL DEFAULT '', failed INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS vectors (
+    fingerprint TEXT, content TEXT, vector BLOB NOT NULL, PRIMARY KEY (fingerprint, content)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the cache knows of a URL. `content` is the SHA-256 of the bytes last fetched, `good` of the last bytes that
+    were a usable picture ("" where there were none); `failed`: the last run could not use the URL."""
+
+    validators: Validators
+    content: str
+    good: str
+    failed: bool
+
+
+def content_hash(data: bytes) -> str:
+    """The name of an image's content, wherever it came from."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class Cache:
+    """Opened by one run, used from one thread; several runs may share the file."""
+
+    def __init__(self, data: Path) -> None:
+        self._images = data / "cache" / "images"
+        self._images.mkdir(parents=True, exist_ok=True)
+        path = data / "cache" / "cache.sqlite"
+        try:
+            self._db = sqlite3.connect(path, timeout=60)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise ConfigError(f"The cache {path} cannot be opened ({error}). Delete it: it is only a cache.") from error
+
+    def __enter__(self) -> "Cache":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._db.commit()
+        self._db.close()
+
+    def known(self, url: str) -> Known | None:
+        """What was last fetched from there."""
+        query = "SELECT etag, last_modified, content, good, failed FROM fetched WHERE url = ?"
+        row = self._db.execute(query, (url,)).fetchone()
+        return Known(Validators(row[0], row[1]), row[2], row[3], bool(row[4])) if row else None
+
+    def record(self, url: str, validators: Validators, content: str) -> None:
+        """Bytes were fetched; whether they can be used, `settle` says."""
+        self._db.execute(
+            "INSERT INTO fetched (url, etag, last_modified, content) VALUES (?, ?, ?, ?) ON CONFLICT (url) DO UPDATE "
+            "SET etag = excluded.etag, last_modified = excluded.last_modified, content = excluded.content",
+            (url, validators.etag, validators.last_modified, content),
+        )
+
+    def settle(self, url: str, *, usable: bool) -> None:
+        """The URL's image could be used, or not."""
+        change = "good = content, failed = 0" if usable else "failed = 1"
+        self._db.execute(f"UPDATE fetched SET {change} WHERE url = ?", (url,))
+
+    def path(self, content: str) -> Path:
+        """Where the bytes of that content lie, if they do."""
+        return self._images / content[:2] / content
+
+    def keep(self, data: bytes) -> str:
+        """Keep an image's bytes and return their content hash."""
+        content = content_hash(data)
+        path = self.path(content)
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            temporary = path.with_name(f"{content}.{os.getpid()}")
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        return content
+
+    def bytes(self, content: str) -> bytes | None:
+        """The bytes of that content, or None where they are not kept or are damaged."""
+        with suppress(OSError):
+            data = self.path(content).read_bytes()
+            if content_hash(data) == content:
+                return data
+        return None
+
+    def has_vector(self, fingerprint: str, content: str) -> bool:
+        query = "SELECT 1 FROM vectors WHERE fingerprint = ? AND content = ?"
+        return self._db.execute(query, (fingerprint, content)).fetchone() is not None
+
+    def vectors(self, fingerprint: str, contents: Iterable[str], dimension: int) -> Vectors:
+        """The vectors of those contents, which must all be there: `(n, dimension)`."""
+        query = "SELECT vector FROM vectors WHERE fingerprint = ? AND content = ?"
+        found = [self._db.execute(query, (fingerprint, content)).fetchone()[0] for content in contents]
+        return np.frombuffer(b"".join(found), np.float32).reshape(len(found), dimension)
+
+    def put_vectors(self, fingerprint: str, contents: Iterable[str], vectors: Vectors) -> None:
+        """Keep the vectors of those contents, and all that was recorded so far."""
+        rows = ((fingerprint, content, vector.tobytes()) for content, vector in zip(contents, vectors, strict=True))
+        self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
+        self._db.commit()

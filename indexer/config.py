@@ -1,0 +1,113 @@
+"""Every option of the indexer, read once: a flag beats the environment, which beats the default.
+
+Each option is also a make variable and the environment variable `SIMILARITY_<that name>`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from indexer.download import Limits
+from indexer.pipeline import Plan
+from indexer.sources import Source
+from shared import embedders, stores
+from shared.partition import Partition
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+DEFAULT_CATALOG = "s3://preprod.datamining/images/data/pixlIDs_domain_id_{domain}_dpt_num_department_{department}000.gz"
+DEFAULT_IMAGE_URL = "https://contents.mediadecathlon.com/p{id}/sq/{id}.jpg?f={size}x{size}"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexConfig:
+    """What one run is to do."""
+
+    partition: Partition
+    data: Path
+    source: Source
+    plan: Plan
+    model: str
+    weights: tuple[Path, ...]
+    store: str
+    limit: int | None
+
+
+def _option(variable: str, flag: str, help: str, **more: Any) -> Callable[[_F], _F]:
+    shown = more.get("default") is not None
+    return click.option(flag, envvar=f"SIMILARITY_{variable}", help=help, show_default=shown, **more)
+
+
+_OPTIONS = (
+    _option("DPT", "--department", "Department, e.g. 371.", required=True),
+    _option("DOMAIN", "--domain", "Domain, e.g. 0341.", required=True),
+    _option(
+        "DATA", "--data", "Folder of snapshots, cache and pictures.", default="data", type=click.Path(path_type=Path)
+    ),
+    _option("CATALOG", "--catalog", "s3:// URI, file, or folder of pictures.", default=DEFAULT_CATALOG),
+    _option(
+        "IMAGE_URL", "--image-url", f"Where images lie: {{id}}, {{size}}, any column.  [default: {DEFAULT_IMAGE_URL}]"
+    ),
+    _option("LIMIT", "--limit", "Take only the first N rows, for a quick try.", type=click.IntRange(1)),
+    _option("CONNECTIONS", "--connections", "Images fetched at once.", default=32, type=click.IntRange(1, 1024)),
+    _option(
+        "MAX_FAILURES",
+        "--max-failures",
+        "Share of images that a run may lose and still publish.",
+        default=0.2,
+        type=click.FloatRange(0, 1),
+    ),
+    _option("RETRY_FAILED", "--retry-failed", "Fetch only what failed before.", is_flag=True),
+)
+_INDEX_OPTIONS = (
+    _option("MODEL", "--model", f"{', '.join(embedders.NAMES)}, or a .keras file.", default=embedders.NAMES[0]),
+    _option("WEIGHTS", "--weights", "Weights file; for a pair of networks two, with a comma between."),
+    _option("STORE", "--store", "Where vectors are kept.", default="faiss", type=click.Choice(stores.NAMES)),
+)
+
+
+def index_options(command: _F) -> _F:
+    """Decorate a command with all options of an index run."""
+    return image_options(_decorated(command, _INDEX_OPTIONS))
+
+
+def image_options(command: _F) -> _F:
+    """Decorate a command with the options that find and fetch images."""
+    return _decorated(command, _OPTIONS)
+
+
+def config(
+    department: str,
+    domain: str,
+    data: Path,
+    catalog: str,
+    image_url: str | None,
+    limit: int | None,
+    connections: int,
+    max_failures: float,
+    retry_failed: bool,
+    model: str = "",
+    weights: str | None = None,
+    store: str = "",
+) -> IndexConfig:
+    """The options as one frozen object. Raises `ConfigError` where one is wrong."""
+    partition = Partition(department, domain)
+    return IndexConfig(
+        partition=partition,
+        data=data,
+        source=Source.of(catalog, image_url, DEFAULT_IMAGE_URL, partition),
+        plan=Plan(max_failures, retry_failed, Limits(connections=connections, per_host=connections)),
+        model=model,
+        weights=tuple(Path(part) for part in (weights or "").split(",") if part),
+        store=store,
+        limit=limit,
+    )
+
+
+def _decorated(command: _F, options: tuple[Callable[[_F], _F], ...]) -> _F:
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,273 @@
+"""The flow of a run: catalog rows -> fetch -> decode -> embed -> vectors, each stage bounded, all of them at once.
+
+Workers take URLs, fetch and decode; a bounded queue holds them back when the network is slower; one consumer embeds in
+batches. Vectors go through the cache, so a run that is killed goes on where it stopped.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import compress
+
+import numpy as np
+
+from indexer.cache import Cache, Known, content_hash
+from indexer.catalog import Catalog, CatalogRow, RefusedRow
+from indexer.download import Downloader, Fetched, Limits, Unchanged
+from indexer.progress import Bar
+from indexer.report import RunReport, Tally
+from indexer.urls import UrlTemplate
+from shared.embedders import Embedder
+from shared.errors import RunStopped
+from shared.images import Picture, decode, square
+from shared.products import ProductImage
+from shared.refusals import Kind, Refusal
+from shared.vectors import Vectors, normalise, usable
+
+BATCH = 16
+# So many failures without a single success mean that the image server is down.
+_HOPELESS = 200
+# Seconds that a batch waits to grow.
+_PATIENCE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """What a run yields: images grouped by product, their unit vectors row by row, and the report."""
+
+    images: Sequence[ProductImage]
+    vectors: Vectors
+    report: RunReport
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to run: `max_failures` is the share of images that may be lost."""
+
+    max_failures: float
+    retry_failed: bool
+    limits: Limits
+
+
+def index_images(catalog: Catalog, template: UrlTemplate, embedder: Embedder, cache: Cache, plan: Plan) -> Indexed:
+    """Fetch and embed a catalog's images. Raises `RunStopped` where more are lost than may be, or nothing is left."""
+    started = time.monotonic()
+    run = _Run(catalog, template, embedder, cache, plan)
+    asyncio.run(run.go())
+    contents = run.contents()
+    if not contents:
+        reasons = ", ".join({str(item.refusal.kind): None for item in run.refused()})
+        raise RunStopped(f"No image of the catalog {catalog.uri} could be used ({reasons}). Nothing was published.")
+    rows = _by_product(contents)
+    ordered = (contents[row] for row in rows)
+    vectors = cache.vectors(embedder.spec.fingerprint, ordered, embedder.spec.dimension)
+    images = [ProductImage(row.product_id, row.image_id, run.located[row], row.attributes) for row in rows]
+    return Indexed(images, vectors, run.report(rows, embedder.spec.name, time.monotonic() - started))
+
+
+def fetch_images(
+    catalog: Catalog, template: UrlTemplate, cache: Cache, plan: Plan
+) -> tuple[RunReport, dict[CatalogRow, str]]:
+    """Fetch a catalog's images and embed nothing. Returns the report and the content hash of each row's bytes."""
+    started = time.monotonic()
+    run = _Run(catalog, template, None, cache, plan)
+    asyncio.run(run.go())
+    contents = run.contents()
+    return run.report(list(contents), "", time.monotonic() - started), contents
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """An image's content hash, and its bytes where they were just fetched."""
+
+    hash: str
+    data: bytes | None = None
+
+
+class _Run:
+    """The state of one run. `outcomes` says of each URL its content hash, or why it is refused."""
+
+    def __init__(
+        self, catalog: Catalog, template: UrlTemplate, embedder: Embedder | None, cache: Cache, plan: Plan
+    ) -> None:
+        self._catalog, self._embedder, self._cache, self._plan = catalog, embedder, cache, plan
+        self.outcomes: dict[str, str | Refusal] = {}
+        self.located: dict[CatalogRow, str] = {}
+        self._tally = Tally()
+        self._refused = list(catalog.refused)
+        for row in catalog.rows:
+            url = template.fill(row)
+            if isinstance(url, Refusal):
+                self._refused.append(RefusedRow(row, url))
+            else:
+                self.located[row] = url
+        self._urls = dict.fromkeys(self.located.values())
+        self._lost = self._usable = 0
+        self._embedding: set[str] = set()
+        self._bad: dict[str, Refusal] = {}
+        self._queue: asyncio.Queue[tuple[str, Picture] | None] = asyncio.Queue(2 * BATCH)
+        self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+
+    async def go(self) -> None:
+        """Bring every URL to its outcome."""
+        limits = self._plan.limits
+        urls = iter(self._urls)
+        try:
+            with Bar("images", len(self._urls)) as self._bar:
+                async with Downloader(limits) as self._downloader, asyncio.TaskGroup() as embedding:
+                    if self._embedder:
+                        embedding.create_task(self._embed_all(self._embedder))
+                    async with asyncio.TaskGroup() as fetching:
+                        # Twice as many as connections: those that wait before another try hold none.
+                        for _ in range(min(2 * limits.connections, len(self._urls))):
+                            fetching.create_task(self._work(urls))
+                    await self._queue.put(None)
+        except ExceptionGroup as group:
+            raise _first(group) from group
+        finally:
+            self._decoders.shutdown(cancel_futures=True)
+
+    def refused(self) -> list[RefusedRow]:
+        """Every row that is not indexed, in the catalog's order."""
+        late = [RefusedRow(row, why) for row in self.located if isinstance(why := self.outcome(row), Refusal)]
+        return sorted(self._refused + late, key=lambda item: item.row.number)
+
+    def contents(self) -> dict[CatalogRow, str]:
+        """The content hash of every row that can be indexed."""
+        return {row: content for row in self.located if isinstance(content := self.outcome(row), str)}
+
+    def outcome(self, row: CatalogRow) -> str | Refusal:
+        """What became of a located row: the content hash of its image, or why it is refused."""
+        outcome = self.outcomes[self.located[row]]
+        return self._bad.get(outcome, outcome) if isinstance(outcome, str) else outcome
+
+    def report(self, indexed: Sequence[CatalogRow], model: str, seconds: float) -> RunReport:
+        everything = (*self._catalog.rows, *(item.row for item in self._catalog.refused))
+        products = len({row.product_id for row in everything if row.product_id})
+        return RunReport(self._catalog.count, products, indexed, self.refused(), self._tally, seconds, model)
+
+    async def _work(self, urls: Iterable[str]) -> None:
+        for url in urls:
+            outcome = await self._settle(url)
+            if isinstance(outcome, Refusal):
+                self._lost += 1
+                self._stop_if_hopeless(outcome)
+            else:
+                self._usable += 1
+            self._bar.advance()
+
+    async def _settle(self, url: str) -> str | Refusal:
+        """Bring one URL to its outcome. Returns what this run made of it, though an older picture may be kept."""
+        known = self._cache.known(url)
+        found = await self._fetch(url, known)
+        outcome = found if isinstance(found, Refusal) else await self._embed(found)
+        self._cache.settle(url, usable=isinstance(outcome, str))
+        self.outcomes[url] = outcome
+        if isinstance(outcome, Refusal) and outcome.kind != Kind.GONE and known and self._has(known.good):
+            # What failed this time stays as it was, unless the server says that the image is gone.
+            self.outcomes[url] = known.good
+            self._tally.kept[url] = outcome
+        return outcome
+
+    async def _fetch(self, url: str, known: Known | None) -> _Content | Refusal:
+        """What is at the URL now. The server is asked only where it must be, and sends bytes only if they changed."""
+        here = known if known and self._has(known.content) else None
+        if here and self._plan.retry_failed and not here.failed:
+            return _Content(here.content)
+        found = await self._downloader.fetch(url, here.validators if here else None)
+        if isinstance(found, Fetched):
+            self._tally.fetched += 1
+            # To embed, files need no second copy: they can be read again.
+            again = self._embedder is not None and url.startswith("file:")
+            content = content_hash(found.data) if again else self._cache.keep(found.data)
+            self._cache.record(url, found.validators, content)
+            return _Content(content, found.data)
+        if isinstance(found, Unchanged) and here:
+            self._tally.unchanged += 1
+            return _Content(here.content)
+        return found if isinstance(found, Refusal) else Refusal(Kind.HTTP_ERROR, "The server answers 304 unasked.")
+
+    def _has(self, content: str) -> bool:
+        """Whether the cache has what this run needs of that content: its vector, or else its bytes."""
+        return self._has_vector(content) or (content != "" and self._cache.path(content).exists())
+
+    def _has_vector(self, content: str) -> bool:
+        return self._embedder is not None and self._cache.has_vector(self._embedder.spec.fingerprint, content)
+
+    async def _embed(self, found: _Content) -> str | Refusal:
+        """See to it that the content has a vector: at once, or soon by the consumer of the queue."""
+        content = found.hash
+        if self._embedder is None or content in self._embedding:
+            return content
+        if content in self._bad:
+            return self._bad[content]
+        if self._has_vector(content):
+            self._tally.reused += 1
+            return content
+        self._embedding.add(content)
+        data = found.data if found.data is not None else self._cache.bytes(content)
+        size = self._embedder.spec.image_size
+        loop = asyncio.get_running_loop()
+        picture = await loop.run_in_executor(self._decoders, _prepared, data or b"", size)
+        if isinstance(picture, Refusal):
+            self._embedding.discard(content)
+            self._bad[content] = picture
+            return picture
+        await self._queue.put((content, picture))
+        return content
+
+    async def _embed_all(self, embedder: Embedder) -> None:
+        """Take pictures from the queue in batches: full ones while they come fast, smaller ones rather than wait."""
+        going = True
+        while going:
+            batch = [await self._queue.get()]
+            while len(batch) < BATCH and batch[-1] is not None:
+                try:
+                    batch.append(await asyncio.wait_for(self._queue.get(), _PATIENCE))
+                except TimeoutError:
+                    break
+            going = batch[-1] is not None
+            pictures = dict(item for item in batch if item is not None)
+            if pictures:
+                images = np.stack(list(pictures.values()))
+                self._keep(embedder, list(pictures), normalise(await asyncio.to_thread(embedder.embed, images)))
+
+    def _keep(self, embedder: Embedder, contents: Sequence[str], vectors: Vectors) -> None:
+        good = usable(vectors)
+        for content in compress(contents, ~good):
+            self._bad[content] = Refusal(Kind.BAD_VECTOR, "The network gives no finite vector for this picture.")
+        self._tally.embedded += int(good.sum())
+        self._cache.put_vectors(embedder.spec.fingerprint, compress(contents, good), vectors[good])
+
+    def _stop_if_hopeless(self, last: Refusal) -> None:
+        total = len(self._urls)
+        if self._lost > self._plan.max_failures * total:
+            raise RunStopped(
+                f"{self._lost:,} of {total:,} images are lost, more than MAX_FAILURES={self._plan.max_failures:g} "
+                f"allows; the last: {last.detail} Nothing was published. Mend the images, or raise MAX_FAILURES."
+            )
+        if self._lost >= _HOPELESS and not self._usable:
+            raise RunStopped(
+                f"None of the first {self._lost:,} images could be had; the last: {last.detail} Nothing was published."
+            )
+
+
+def _prepared(data: bytes, size: int) -> Picture | Refusal:
+    picture = decode(data)
+    return picture if isinstance(picture, Refusal) else square(picture, size)
+
+
+def _by_product(rows: Iterable[CatalogRow]) -> list[CatalogRow]:
+    """Rows grouped by product, products in the order of their first row."""
+    groups: dict[str, list[CatalogRow]] = {}
+    for row in rows:
+        groups.setdefault(row.product_id, []).append(row)
+    return [row for group in groups.values() for row in group]
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

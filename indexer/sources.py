@@ -1,0 +1,109 @@
+"""Where catalogs come from: S3, a file, or a folder of pictures."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from indexer.catalog import Catalog, checked, folder_rows, parse_catalog
+from indexer.urls import UrlTemplate
+from shared.errors import CatalogError, ConfigError
+from shared.partition import Partition
+
+MAX_BYTES = 1024 * 1024 * 1024
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"}
+_NO_CREDENTIALS = (
+    "There are no AWS credentials to read {uri}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a config.py, see "
+    "the README), or give a file or a folder of pictures: CATALOG=path. To see it work on a drawn sample: make demo."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A catalog's place, filled in for one partition, and where its images lie unless the user says otherwise."""
+
+    uri: str
+    image_url: UrlTemplate
+
+    @classmethod
+    def of(cls, catalog: str, image_url: str | None, default_url: str, partition: Partition) -> "Source":
+        """Fill `{department}` and `{domain}` in. A folder of pictures is its own image server."""
+        uri = catalog.replace("{department}", partition.department).replace("{domain}", partition.domain)
+        if image_url is None and not uri.startswith("s3://") and Path(uri).is_dir():
+            image_url = Path(uri).resolve().as_uri().replace("{", "{{").replace("}", "}}") + "/{path}"
+        return cls(uri, UrlTemplate(image_url or default_url))
+
+    def read(self, limit: int | None = None) -> Catalog:
+        """Read the catalog. Raises `CatalogError` where it is missing or cannot be read as one."""
+        if self.uri.startswith("s3://"):
+            data, etag = _read_s3(self.uri)
+            catalog = parse_catalog(data, self.uri, etag, limit)
+        elif Path(self.uri).is_dir():
+            catalog = _read_folder(Path(self.uri), limit)
+        else:
+            catalog = parse_catalog(_read_file(Path(self.uri)), self.uri, "", limit)
+        self.image_url.check(catalog.columns)
+        return catalog
+
+
+def aws_keys(path: Path = Path("config.py")) -> Mapping[str, str]:
+    """The first library's `config.py`: lines `aws_access_key_id=..`, read as text and never executed."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    names = "aws_access_key_id|aws_secret_access_key|aws_session_token"
+    found = re.findall(rf"^\s*({names})\s*=\s*[\"']?([^\"'\s#]+)", text, re.MULTILINE)
+    keys = dict(found)
+    if keys and not {"aws_access_key_id", "aws_secret_access_key"} <= keys.keys():
+        raise ConfigError(f"{path} must have both aws_access_key_id=.. and aws_secret_access_key=.., or neither.")
+    return keys
+
+
+def s3_client() -> Any:
+    """A client with the keys of `config.py` where there is one, else by boto3's own chain."""
+    import boto3
+    from botocore.config import Config
+
+    patient = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "max_attempts": 5})
+    return boto3.Session(**aws_keys()).client("s3", config=patient)
+
+
+def _read_s3(uri: str) -> tuple[bytes, str]:
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not bucket or not key:
+        raise CatalogError(f"{uri} is not an S3 object: it must read s3://bucket/key.")
+    try:
+        answer = s3_client().get_object(Bucket=bucket, Key=key)
+        if answer["ContentLength"] > MAX_BYTES:
+            raise CatalogError(f"The catalog {uri} has {answer['ContentLength']:,} bytes; the limit is {MAX_BYTES:,}.")
+        return answer["Body"].read(), answer["ETag"].strip('"')
+    except NoCredentialsError as error:
+        raise CatalogError(_NO_CREDENTIALS.format(uri=uri)) from error
+    except ClientError as error:
+        problem = error.response["Error"]
+        reason = f"{problem.get('Code')}: {problem.get('Message')}".rstrip(".")
+        raise CatalogError(
+            f"The catalog {uri} cannot be read from S3 ({reason}). Check its name and the keys."
+        ) from error
+    except (BotoCoreError, ValueError) as error:
+        raise CatalogError(f"The catalog {uri} cannot be read from S3: {error}") from error
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise CatalogError(f"The catalog {path} has {path.stat().st_size:,} bytes; the limit is {MAX_BYTES:,}.")
+        return path.read_bytes()
+    except OSError as error:
+        raise CatalogError(f"The catalog {path} cannot be read: {error.strerror}. Check CATALOG=.") from error
+
+
+def _read_folder(folder: Path, limit: int | None) -> Catalog:
+    pictures = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not pictures:
+        raise CatalogError(f"The folder {folder} has no pictures ({', '.join(sorted(SUFFIXES))}).")
+    return checked(folder_rows(pictures[:limit]), str(folder), "", ("path", "category"))

@@ -1,0 +1,48 @@
+"""Where an image lies: a template with `{id}`, `{size}` and any column of the catalog."""
+
+import os.path
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, unquote, urlsplit
+
+from indexer.catalog import CatalogRow
+from shared.errors import ConfigError
+from shared.refusals import Kind, Refusal
+
+# Asked of the CDN whatever the network takes, so that a change of model does not fetch every image again.
+IMAGE_SIZE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class UrlTemplate:
+    """`https://cdn.example/p{id}.jpg?f={size}x{size}` or `file:///pictures/{path}`."""
+
+    text: str
+
+    def check(self, columns: Sequence[str]) -> None:
+        """Raises `ConfigError` where the template is no URL of a known scheme or names a column that is not there."""
+        try:
+            names = {name for _, name, _, _ in string.Formatter().parse(self.text) if name is not None}
+        except ValueError as error:
+            raise ConfigError(f"IMAGE_URL={self.text!r} is not a template: {error}.") from error
+        if urlsplit(self.text).scheme not in ("http", "https", "file"):
+            raise ConfigError(f"IMAGE_URL={self.text!r} must begin with https://, http:// or file:///.")
+        for name in sorted(names - {"id", "size"}):
+            if name not in columns:
+                raise ConfigError(f"IMAGE_URL={self.text!r} names {name!r}; the catalog has: {', '.join(columns)}.")
+
+    def fill(self, row: CatalogRow) -> str | Refusal:
+        """The URL of a row's image, or a refusal of kind `bad_url`. Values are escaped."""
+        values = {**row.attributes, "id": row.image_id, "product_id_model": row.product_id}
+        try:
+            escaped = {name: quote(value, safe="/") for name, value in values.items()}
+        except UnicodeEncodeError:
+            return Refusal(Kind.BAD_URL, "A value that the image's URL needs is not valid Unicode.")
+        url = self.text.format_map({**escaped, "size": str(IMAGE_SIZE)})
+        if url.startswith("file://"):
+            folder = unquote(urlsplit(self.text.partition("{")[0]).path).rpartition("/")[0]
+            path = unquote(urlsplit(url).path)
+            if "\0" in path or not os.path.normpath(path).startswith(folder + "/"):
+                return Refusal(Kind.BAD_URL, f"The image's path leaves the folder {folder!r}.")
+        return url

@@ -1,0 +1,1 @@
+"""Snapshots -> answers over HTTP."""

@@ -1,0 +1,153 @@
+"""The HTTP service: routes, and the one table from errors to statuses."""
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from server.photo import MAX_BODY, photo_of
+from server.reload import Snapshots
+from shared.errors import BadPicture, BadQuestion, NotReady, QuestionError, UnknownPartition, UnknownProduct
+from shared.products import Neighbour
+from shared.refusals import Kind
+from shared.similar import MOST, similar_to_photo, similar_to_product
+from shared.snapshot import Snapshot
+
+_STATUS: dict[type[QuestionError], tuple[int, str]] = {
+    UnknownPartition: (404, "Unknown partition"),
+    UnknownProduct: (404, "Unknown product"),
+    BadQuestion: (400, "Bad question"),
+    BadPicture: (422, "Bad picture"),
+    NotReady: (503, "Not ready"),
+}
+_PICTURE_STATUS = {Kind.EMPTY: 400, Kind.TOO_LARGE: 413, Kind.TOO_MANY_PIXELS: 413, Kind.UNSUPPORTED_FORMAT: 415}
+_log = logging.getLogger(__name__)
+
+
+def create_app(snapshots: Snapshots) -> Flask:
+    """The WSGI application over these snapshots."""
+    app = Flask(__name__, static_folder=None)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app.url_map.merge_slashes = False  # product ids may hold any character
+    _add_questions(app, snapshots)
+    _add_state(app, snapshots)
+    _add_errors(app)
+    return app
+
+
+def serve(data: str) -> Flask:
+    """What gunicorn runs in each worker: the application over a data folder, following its snapshots."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    snapshots = Snapshots(Path(data))
+    snapshots.follow()
+    return create_app(snapshots)
+
+
+def _add_questions(app: Flask, snapshots: Snapshots) -> None:
+    @app.get("/v1/<department>/<domain>/products/<path:product_id>/similar")
+    def similar(department: str, domain: str, product_id: str) -> Response:
+        snapshot = snapshots.get(f"{department}/{domain}")
+        return _answer(snapshot, similar_to_product(snapshot, product_id, _k()))
+
+    @app.post("/v1/<department>/<domain>/search")
+    def search(department: str, domain: str) -> Response:
+        snapshot = snapshots.get(f"{department}/{domain}")
+        k, photo = _k(), photo_of(request)
+        return _answer(snapshot, similar_to_photo(snapshot, snapshots.embedder(snapshot), photo, k))
+
+
+def _add_state(app: Flask, snapshots: Snapshots) -> None:
+    @app.get("/v1/indexes")
+    def indexes() -> Response:
+        return _json({"indexes": [_index(snapshots, snapshot) for snapshot in snapshots.open.values()]})
+
+    @app.get("/healthz")
+    def health() -> Response:
+        return _json({"status": "alive"})
+
+    @app.get("/readyz")
+    def ready() -> Response:
+        photos = {name: snapshots.photo_search(snapshot) for name, snapshot in snapshots.open.items()}
+        if not photos:
+            reasons = "; ".join(f"{name}: {why}" for name, why in snapshots.refused.items())
+            raise NotReady(f"No snapshot serves. {reasons or 'Make one: make index.'}")
+        waiting = [f"{name}: {state}" for name, state in photos.items() if state not in ("ready", "off")]
+        if waiting:
+            raise NotReady("Photos cannot be searched yet. " + "; ".join(waiting))
+        return _json({"status": "ready", "photo_search": photos, "refused": dict(snapshots.refused)})
+
+
+def _add_errors(app: Flask) -> None:
+    @app.errorhandler(QuestionError)
+    def question_error(error: QuestionError) -> Response:
+        status, title = _STATUS[type(error)]
+        if isinstance(error, BadPicture):
+            return _problem(_PICTURE_STATUS.get(Kind(error.kind), status), title, str(error), kind=str(error.kind))
+        return _problem(status, title, str(error))
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        return _problem(error.code or 500, error.name, error.description or "")
+
+    @app.errorhandler(Exception)
+    def program_error(error: Exception) -> Response:
+        _log.exception("%s %s failed", request.method, request.path.encode("unicode_escape").decode())
+        return _problem(500, "Internal error", "The server failed to answer. The log says why.")
+
+
+def _k() -> int:
+    text = request.args.get("k", "10")
+    if not re.fullmatch("[0-9]{1,4}", text):
+        raise BadQuestion(f"k is {text!r:.40}; it must be a whole number from 1 to {MOST:,}.")
+    return int(text)
+
+
+def _answer(snapshot: Snapshot, neighbours: list[Neighbour]) -> Response:
+    results = [
+        {
+            "rank": neighbour.rank,
+            "product_id": neighbour.image.product_id,
+            "score": neighbour.score,
+            "image_id": neighbour.image.image_id,
+            "image_url": neighbour.image.image_url,
+            "attributes": neighbour.image.attributes,
+        }
+        for neighbour in neighbours
+    ]
+    response = _json({"snapshot": snapshot.id, "results": results})
+    response.set_etag(snapshot.id)
+    return response
+
+
+def _index(snapshots: Snapshots, snapshot: Snapshot) -> dict[str, Any]:
+    manifest = snapshot.manifest
+    return {
+        "department": manifest.department,
+        "domain": manifest.domain,
+        "snapshot": snapshot.id,
+        "created": manifest.created,
+        "products": manifest.products,
+        "count": manifest.count,
+        "dimension": manifest.dimension,
+        "model": manifest.embedder["name"],
+        "failures": manifest.failures,
+        "photo_search": snapshots.photo_search(snapshot),
+    }
+
+
+def _json(body: dict[str, Any], status: int = 200, mimetype: str = "application/json") -> Response:
+    return Response(json.dumps(body, allow_nan=False, separators=(",", ":")), status, mimetype=mimetype)
+
+
+def _problem(status: int, title: str, detail: str, **more: str) -> Response:
+    """An RFC 9457 problem."""
+    kind = "urn:image-similarity:" + title.lower().replace(" ", "-")
+    body = {"type": kind, "title": title, "status": status, "detail": detail, **more}
+    response = _json(body, status, "application/problem+json")
+    if status == 503:
+        response.headers["Retry-After"] = "5"
+    return response

@@ -1,0 +1,1 @@
+"""What the indexer and the server both need. Knows neither of them."""

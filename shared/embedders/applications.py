@@ -1,0 +1,106 @@
+"""The first library's two networks, from Keras: VGG19 to `block4_pool`, and InceptionResNetV2 without its top.
+
+VGG19: Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015. InceptionResNetV2: Szegedy et al.,
+"Inception-v4", AAAI 2017. Both feature maps are averaged over their positions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from shared.embedders import EmbedderSpec
+from shared.embedders.runtime import compiled, fingerprint, tensorflow
+from shared.errors import ModelError
+from shared.images import Picture
+from shared.vectors import Vectors
+
+_BASE = "https://storage.googleapis.com/tensorflow/keras-applications"
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """One of Keras's networks, the layer whose output is averaged, and where Keras keeps its ImageNet weights."""
+
+    name: str
+    constructor: str
+    module: str
+    layer: str
+    dimension: int
+    image_size: int
+    url: str
+    md5: str
+
+
+APPLICATIONS = {
+    "vgg19": Application(
+        name="vgg19",
+        constructor="VGG19",
+        module="vgg19",
+        layer="block4_pool",
+        dimension=512,
+        image_size=224,
+        url=f"{_BASE}/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        md5="253f8cb515780f3b799900260a226db6",
+    ),
+    "inception_resnet_v2": Application(
+        name="inception_resnet_v2",
+        constructor="InceptionResNetV2",
+        module="inception_resnet_v2",
+        layer="conv_7b_ac",
+        dimension=1536,
+        image_size=299,
+        url=f"{_BASE}/inception_resnet_v2/inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        md5="d19885ff4a710c122648d3b5c3b684e4",
+    ),
+}
+
+
+class KerasApplication:
+    """An `Embedder`. Without `weights`, Keras's ImageNet weights are downloaded once and checked by their hash."""
+
+    def __init__(self, application: Application, weights: Path | None = None) -> None:
+        self._application = application
+        self.weights = (weights or _downloaded(application),)
+
+    @cached_property
+    def spec(self) -> EmbedderSpec:
+        app = self._application
+        mark = fingerprint(f"{app.name} {app.layer} average, keras preprocessing, white square 1", *self.weights)
+        return EmbedderSpec(app.name, app.dimension, app.image_size, mark)
+
+    def embed(self, images: Picture) -> Vectors:
+        return self._network(images)
+
+    @cached_property
+    def _network(self) -> Callable[[Picture], Vectors]:
+        tf = tensorflow()
+        app = self._application
+        module = getattr(tf.keras.applications, app.module)
+        shape = (app.image_size, app.image_size, 3)
+        model = getattr(module, app.constructor)(include_top=False, weights=None, input_shape=shape)
+        try:
+            model.load_weights(str(self.weights[0]))
+        except Exception as error:  # h5py and Keras raise a dozen types for a wrong file
+            reason = str(error).strip().partition("\n")[0]
+            raise ModelError(f"{self.weights[0]} does not hold the weights of {app.name}: {reason}") from error
+        features = tf.keras.Model(model.input, model.get_layer(app.layer).output)
+
+        def network(images: Any) -> Any:
+            return tf.reduce_mean(features(module.preprocess_input(images), training=False), axis=(1, 2))
+
+        return compiled(network, app.image_size)
+
+
+def _downloaded(app: Application) -> Path:
+    tf = tensorflow()
+    name = app.url.rpartition("/")[2]
+    try:
+        return Path(tf.keras.utils.get_file(name, app.url, cache_subdir="models", file_hash=app.md5))
+    except Exception as error:  # Keras raises a bare Exception for a failed download
+        raise ModelError(
+            f"The ImageNet weights of {app.name} cannot be downloaded ({error}). Fetch {app.url} on a machine that "
+            f"can, put the file in ~/.keras/models/{name} or give its path as WEIGHTS=, "
+            "or use MODEL=efficientnet_lite2, whose weights are installed already."
+        ) from error

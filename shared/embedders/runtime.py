@@ -1,0 +1,86 @@
+"""The one door to TensorFlow, so that it is loaded late and quietly, and only where a network is needed."""
+
+import hashlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from shared.errors import ModelError
+from shared.images import Picture
+from shared.vectors import Vectors
+
+_importing = Lock()
+_CHATTER = re.compile(rb"^([IW]0000 |WARNING: All log messages before absl|To enable the following instructions)")
+
+
+def tensorflow() -> Any:
+    """The TensorFlow module. Raises `ModelError` where it is not installed."""
+    with _importing:
+        if "tensorflow" not in sys.modules:
+            with _hushed():
+                _import()
+    return sys.modules["tensorflow"]
+
+
+def _import() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must stand before the import
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise ModelError(f"TensorFlow cannot be loaded ({error}). Install it: pip install tensorflow.") from error
+    tf.get_logger().setLevel("ERROR")
+    tf.constant(0)  # looks for devices, and tells of each
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Hold back what is printed on stderr, then let it through without TensorFlow's notes on how it was built, which no
+    setting of its own silences."""
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            for line in held:
+                if not _CHATTER.match(line):
+                    os.write(2, line)
+
+
+def compiled(network: Callable[[Any], Any], size: int) -> Callable[[Picture], Vectors]:
+    """A graph of `network` (float images in, vectors out) traced once, for batches of any length."""
+    tf = tensorflow()
+
+    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8)])  # type: ignore[untyped-decorator]
+    def graph(images: Any) -> Any:
+        return network(tf.cast(images, tf.float32))
+
+    function = graph.get_concrete_function()
+
+    def embed(images: Picture) -> Vectors:
+        return np.asarray(function(tf.constant(images)).numpy(), dtype=np.float32)
+
+    return embed
+
+
+def fingerprint(recipe: str, *weights: Path) -> str:
+    """A hash of what decides the vectors: a `recipe` that names network and preprocessing, and the weights files."""
+    digest = hashlib.sha256(recipe.encode())
+    for path in weights:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise ModelError(f"The weights file {path} cannot be read: {error.strerror}.") from error
+    return digest.hexdigest()[:32]

@@ -1,0 +1,54 @@
+"""Files that survive a crash: written whole, synced, read back, then renamed into place."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class FileMark:
+    """What a file must be: its size in bytes and its SHA-256."""
+
+    bytes: int
+    sha256: str
+
+
+def mark(path: Path) -> FileMark:
+    """Read the file and say what it is."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileMark(path.stat().st_size, digest)
+
+
+def write_synced(path: Path, data: bytes | memoryview) -> FileMark:
+    """Write a new file, sync it, read it back. Raises `OSError` where what is there is not what was written.
+
+    The reading back is for full disks: some writers lose the last bytes without an error.
+    """
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    written, wanted = mark(path), FileMark(len(data), hashlib.sha256(data).hexdigest())
+    if written != wanted:
+        raise OSError(f"{path} was written but does not read back as it should: is the disk full?")
+    return written
+
+
+def replace_atomically(path: Path, data: bytes) -> None:
+    """Put `data` at `path` so that a reader sees the old file or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    write_synced(temporary, data)
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in this folder last through a crash."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,140 @@
+"""The products of a snapshot: one line of JSON per vector, found by row or by product id without loading the rest.
+
+Rows are grouped by product, products stand in the order of their first row. On disk, all of it read through memory
+maps that a server's workers share:
+
+    products.jsonl        per row: {"product_id", "image_id", "image_url", "attributes"}
+    products.offsets.npy  where each row's line begins, and where the last one ends
+    products.starts.npy   per product: its first row; and the number of rows
+    products.lookup.npy   hash of the product id -> product, sorted by hash
+"""
+
+import hashlib
+import json
+import mmap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import SnapshotError
+from shared.files import write_synced
+
+_LOOKUP = np.dtype([("hash", "<u8"), ("product", "<i4")])
+
+
+@dataclass(frozen=True, slots=True)
+class ProductImage:
+    """One image of one product: what a row of the index stands for. Attributes are the catalog's other columns."""
+
+    product_id: str
+    image_id: str
+    image_url: str
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """One answer: a product, by the image of it that matched best. `score` is the cosine, -1 to 1."""
+
+    rank: int
+    score: float
+    image: ProductImage
+
+
+def write_products(images: Sequence[ProductImage], folder: Path) -> None:
+    """Write the four files. Raises `ValueError` where images of a product do not stand together."""
+    lines = [json.dumps(_fields(image), ensure_ascii=False, separators=(",", ":")).encode() + b"\n" for image in images]
+    starts = [0] + [row for row, (a, b) in enumerate(pairwise(images), 1) if a.product_id != b.product_id]
+    ids = [images[row].product_id for row in starts] if images else []
+    if len(set(ids)) != len(ids):
+        raise ValueError("the images of a product must stand together")
+    lookup = np.array([(_hash(product_id), number) for number, product_id in enumerate(ids)], _LOOKUP)
+    write_synced(folder / "products.jsonl", b"".join(lines))
+    write_array(folder / "products.offsets.npy", np.cumsum([0, *map(len, lines)], dtype=np.int64))
+    write_array(folder / "products.starts.npy", np.array([*starts, len(images)], np.int32))
+    write_array(folder / "products.lookup.npy", np.sort(lookup, order=("hash", "product")))
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array as `.npy`, synced."""
+    from io import BytesIO
+
+    buffer = BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    write_synced(path, buffer.getbuffer())
+
+
+def read_array(path: Path, dtype: Any, dimensions: int = 1) -> NDArray[Any]:
+    """Map a `.npy` file. Raises `SnapshotError` where it is missing, damaged or of another type."""
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise SnapshotError(f"{path} cannot be read: {error}") from error
+    if array.dtype != dtype or array.ndim != dimensions:
+        raise SnapshotError(f"{path} holds {array.dtype} {array.shape}; {np.dtype(dtype)} was expected.")
+    return array
+
+
+class ProductTable:
+    """The table, opened from a snapshot's folder. Safe to read from many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._offsets = read_array(folder / "products.offsets.npy", np.int64)
+        self.starts: NDArray[np.int32] = read_array(folder / "products.starts.npy", np.int32)
+        self._lookup = read_array(folder / "products.lookup.npy", _LOOKUP)
+        with (folder / "products.jsonl").open("rb") as file:
+            self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        rows, products = len(self._offsets) - 1, len(self._lookup)
+        if self._offsets[-1] != len(self._lines) or len(self.starts) != products + 1 or self.starts[-1] != rows:
+            raise SnapshotError(f"The product files in {folder} do not belong together.")
+
+    @property
+    def rows(self) -> int:
+        return len(self._offsets) - 1
+
+    @property
+    def count(self) -> int:
+        return len(self.starts) - 1
+
+    def image(self, row: int) -> ProductImage:
+        """The image that this row stands for."""
+        begin, end = self._offsets[row : row + 2].tolist()
+        return ProductImage(**json.loads(self._lines[begin:end]))
+
+    def find(self, product_id: str) -> int | None:
+        """The number of the product, 0 to `count - 1`, or None."""
+        wanted = _hash(product_id)
+        at = int(np.searchsorted(self._lookup["hash"], np.uint64(wanted)))
+        while at < self.count and int(self._lookup["hash"][at]) == wanted:
+            product = int(self._lookup["product"][at])
+            if self.image(int(self.starts[product])).product_id == product_id:
+                return product
+            at += 1
+        return None
+
+    def images(self, product: int) -> range:
+        """The rows of a product."""
+        return range(int(self.starts[product]), int(self.starts[product + 1]))
+
+    def owners(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The product of each row."""
+        return np.searchsorted(self.starts, rows, side="right") - 1
+
+
+def _fields(image: ProductImage) -> dict[str, Any]:
+    return {
+        "product_id": image.product_id,
+        "image_id": image.image_id,
+        "image_url": image.image_url,
+        "attributes": dict(image.attributes),
+    }
+
+
+def _hash(product_id: str) -> int:
+    digest = hashlib.blake2b(product_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

@@ -1,0 +1,36 @@
+"""Why one item was left out: a closed list of kinds, and the value that carries one."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Every reason for which a catalog row, or a photo, can be refused."""
+
+    # the row
+    MISSING_ID = "missing_id"
+    DUPLICATE = "duplicate"
+    # the fetch
+    BAD_URL = "bad_url"
+    GONE = "gone"
+    HTTP_ERROR = "http_error"
+    TIMEOUT = "timeout"
+    CONNECTION_FAILED = "connection_failed"
+    TLS_ERROR = "tls_error"
+    REFUSED_REDIRECT = "refused_redirect"
+    TOO_LARGE = "too_large"
+    # the picture
+    EMPTY = "empty"
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    BAD_IMAGE = "bad_image"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    # the vector
+    BAD_VECTOR = "bad_vector"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One item's refusal: its kind, and a sentence for people."""
+
+    kind: Kind
+    detail: str

@@ -1,0 +1,230 @@
+"""A snapshot: one partition's index in a folder, written once, never changed, and named by its time and content.
+
+    <data>/snapshots/371/0341/CURRENT                              the id of the snapshot that serves; replaced last
+    <data>/snapshots/371/0341/20261122T103000Z-1f3a5c7e9b2d4f60/   manifest.json and the files that it lists
+
+The id ends with the beginning of the manifest's SHA-256, and the manifest holds the SHA-256 of every other file, so
+nothing can change unseen. Every file is checked before anything reads it.
+"""
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from shared import stores
+from shared.embedders import Embedder, EmbedderSpec, load
+from shared.errors import ConfigError, SnapshotError
+from shared.files import FileMark, mark, replace_atomically, sync_folder, write_synced
+from shared.neighbours import Neighbours, nearest_products, open_neighbours, write_neighbours
+from shared.partition import Partition
+from shared.products import ProductImage, ProductTable, write_products
+from shared.vectors import Vectors
+
+FORMAT = 1
+_HASH_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All that a server must know of a snapshot. `count` is of vectors (images), `failures` of refused rows by kind."""
+
+    format: int
+    department: str
+    domain: str
+    created: str
+    count: int
+    products: int
+    dimension: int
+    metric: str
+    store: str
+    embedder: Mapping[str, Any]
+    catalog: Mapping[str, Any]
+    failures: Mapping[str, int]
+    files: Mapping[str, FileMark]
+    quality: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def partition(self) -> Partition:
+        return Partition(self.department, self.domain)
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Manifest":
+        """Raises `SnapshotError` where the text is not a manifest of this format version."""
+        try:
+            fields = json.loads(data)
+            version = fields["format"]
+            if version != FORMAT:
+                raise SnapshotError(f"The snapshot has format {version}; this program reads format {FORMAT}.")
+            fields["files"] = {name: FileMark(**entry) for name, entry in fields["files"].items()}
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SnapshotError(f"The manifest is not readable: {type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What goes into a new snapshot. `images` and the rows of `vectors` correspond, and are grouped by product."""
+
+    partition: Partition
+    images: Sequence[ProductImage]
+    vectors: Vectors
+    embedder: Embedder
+    store: str
+    catalog: Mapping[str, Any]
+    failures: Mapping[str, int]
+    report: Mapping[str, Any]
+    refused_csv: bytes
+
+
+def write_snapshot(data: Path, draft: Draft) -> str:
+    """Write the snapshot and return its id. It does not serve before `activate`.
+
+    Hold the partition's lock (`exclusive`) meanwhile. Raises `OSError` on a full disk, leaving nothing behind.
+    """
+    parent = draft.partition.folder(data)
+    folder = parent / ".writing"
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    folder.mkdir(parents=True)
+    try:
+        stores.build(draft.store, draft.vectors, folder)
+        write_products(draft.images, folder)
+        table = ProductTable(folder)
+        write_neighbours(nearest_products(draft.vectors, table.starts), folder)
+        write_synced(folder / "report.json", json.dumps(draft.report, indent=1, ensure_ascii=False).encode())
+        write_synced(folder / "refused.csv", draft.refused_csv)
+        weights = [f"weights.{number}.{path.name}" for number, path in enumerate(draft.embedder.weights)]
+        for name, path in zip(weights, draft.embedder.weights, strict=True):
+            write_synced(folder / name, path.read_bytes())
+        now = datetime.now(UTC)
+        manifest = Manifest(
+            format=FORMAT,
+            department=draft.partition.department,
+            domain=draft.partition.domain,
+            created=now.isoformat(timespec="seconds"),
+            count=len(draft.vectors),
+            products=table.count,
+            dimension=draft.vectors.shape[1],
+            metric="inner_product",
+            store=draft.store,
+            embedder={**asdict(draft.embedder.spec), "weights": weights},
+            catalog=draft.catalog,
+            failures=draft.failures,
+            files={path.name: mark(path) for path in sorted(folder.iterdir())},
+        ).to_json()
+        write_synced(folder / "manifest.json", manifest)
+        sync_folder(folder)
+        snapshot_id = f"{now:%Y%m%dT%H%M%SZ}-{_content_name(manifest)}"
+        folder.rename(parent / snapshot_id)
+        sync_folder(parent)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return snapshot_id
+
+
+def activate(data: Path, partition: Partition, snapshot_id: str) -> None:
+    """Make this snapshot the one that serves."""
+    replace_atomically(partition.folder(data) / "CURRENT", snapshot_id.encode() + b"\n")
+
+
+@contextmanager
+def exclusive(data: Path, partition: Partition) -> Iterator[None]:
+    """Only one run may write a partition at a time. Raises `ConfigError` where another one does."""
+    folder = partition.folder(data)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"Another run is indexing {partition} in {data}. Wait for its end.") from error
+        yield
+
+
+def current_id(data: Path, partition: Partition) -> str | None:
+    """The id of the snapshot that serves, or None where there is none."""
+    try:
+        return (partition.folder(data) / "CURRENT").read_text().strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def partitions(data: Path) -> list[Partition]:
+    """The partitions that have a current snapshot below the data folder."""
+    found = (data / "snapshots").glob("*/*/CURRENT")
+    return sorted(Partition(path.parent.parent.name, path.parent.name) for path in found)
+
+
+def verify(folder: Path) -> Manifest:
+    """Check every byte of a snapshot against its name and its manifest. Raises `SnapshotError`, naming the file."""
+    try:
+        data = (folder / "manifest.json").read_bytes()
+    except OSError as error:
+        raise SnapshotError(f"The snapshot {folder} has no readable manifest: {error.strerror}.") from error
+    if not folder.name.endswith(f"-{_content_name(data)}"):
+        raise SnapshotError(f"The manifest of {folder} is not the one that the snapshot is named after.")
+    manifest = Manifest.from_json(data)
+    for name, wanted in manifest.files.items():
+        path = folder / name
+        if path.parent != folder or not path.is_file():
+            raise SnapshotError(f"The snapshot {folder} lacks its file {name}.")
+        if mark(path) != wanted:
+            raise SnapshotError(f"The file {path} is not the one that was written: its SHA-256 differs.")
+    return manifest
+
+
+class Snapshot:
+    """An open snapshot: verified, its files mapped into memory. Safe to read from many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.id = folder.name
+        self.folder = folder
+        self.manifest = verify(folder)
+        self.products = ProductTable(folder)
+        self.neighbours: Neighbours = open_neighbours(folder, self.products.count)
+        self.store = stores.open_store(folder)
+        found = (self.store.count, self.store.dimension, self.products.rows, self.products.count)
+        wanted = self.manifest
+        if found != (wanted.count, wanted.dimension, wanted.count, wanted.products):
+            raise SnapshotError(f"The index of {folder} has not the size that its manifest states.")
+
+    @classmethod
+    def current(cls, data: Path, partition: Partition) -> "Snapshot":
+        """Open the snapshot that serves. Raises `SnapshotError` where there is none, or it is damaged."""
+        snapshot_id = current_id(data, partition)
+        if snapshot_id is None:
+            raise SnapshotError(f"There is no snapshot of {partition} in {data}. Make one: make index.")
+        folder = partition.folder(data) / snapshot_id
+        if folder.parent != partition.folder(data):
+            raise SnapshotError(f"{partition.folder(data) / 'CURRENT'} does not name a snapshot.")
+        return cls(folder)
+
+    @property
+    def spec(self) -> EmbedderSpec:
+        fields = {key: value for key, value in self.manifest.embedder.items() if key != "weights"}
+        return EmbedderSpec(**fields)
+
+    def load_embedder(self) -> Embedder:
+        """The network that made the vectors. Raises `ModelError` where it cannot be had, `SnapshotError` where the one
+        at hand has other weights or prepares images differently."""
+        weights = [self.folder / name for name in self.manifest.embedder["weights"]]
+        embedder = load(self.manifest.embedder["name"], weights)
+        if embedder.spec != self.spec:
+            raise SnapshotError(
+                f"The snapshot {self.id} was made with {self.spec}, but this host has {embedder.spec}. "
+                "Install the same versions, or index again."
+            )
+        return embedder
+
+
+def _content_name(manifest: bytes) -> str:
+    return hashlib.sha256(manifest).hexdigest()[:_HASH_DIGITS]
