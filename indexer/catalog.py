@@ -68,6 +68,8 @@ def parse_catalog(data: bytes, uri: str, etag: str = "", limit: int | None = Non
             frame = pd.read_csv(
                 io.StringIO(text), sep=separator, dtype=str, na_filter=False, index_col=False, header=0, names=header
             )
+    except pd.errors.ParserWarning as error:
+        raise CatalogError(f"The catalog {uri} cannot be read: line 2 has more fields than its header.") from error
     except (ValueError, Warning, OverflowError) as error:
         reason = str(error).strip().removeprefix("Error tokenizing data. C error: ").rstrip(".")
         raise CatalogError(f"The catalog {uri} cannot be read: {reason}. Correct that line.") from error

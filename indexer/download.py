@@ -151,7 +151,7 @@ class Downloader:
                         return await self._outcome(response, known)
                     url = url.join(URL(response.headers.get("Location", "")))
                     if url.host != origin.host or url.scheme not in (origin.scheme, "https"):
-                        return Refusal(Kind.REFUSED_REDIRECT, f"The server redirects to {url.origin()}.")
+                        return Refusal(Kind.REFUSED_REDIRECT, f"The server redirects to {url.scheme}://{url.host}.")
             return Refusal(Kind.REFUSED_REDIRECT, f"The server redirects more than {self._limits.redirects} times.")
         except (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch) as error:
             return Refusal(Kind.TLS_ERROR, f"The server's certificate is refused: {error}")

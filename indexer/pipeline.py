@@ -226,7 +226,8 @@ class _Run:
             batch = [await self._queue.get()]
             while len(batch) < BATCH and batch[-1] is not None:
                 try:
-                    batch.append(await asyncio.wait_for(self._queue.get(), _PATIENCE))
+                    async with asyncio.timeout(_PATIENCE):  # wait_for can swallow a cancellation before Python 3.12
+                        batch.append(await self._queue.get())
                 except TimeoutError:
                     break
             going = batch[-1] is not None

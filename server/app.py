@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
 
 from server.photo import MAX_BODY, photo_of
 from server.reload import Snapshots
@@ -32,7 +33,8 @@ def create_app(snapshots: Snapshots) -> Flask:
     """The WSGI application over these snapshots."""
     app = Flask(__name__, static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=False)
-    app.url_map.merge_slashes = False  # product ids may hold any character
+    app.url_map.merge_slashes = False
+    app.url_map.converters["id"] = _IdConverter
     _add_questions(app, snapshots)
     _add_state(app, snapshots)
     _add_errors(app)
@@ -47,8 +49,15 @@ def serve(data: str) -> Flask:
     return create_app(snapshots)
 
 
+class _IdConverter(BaseConverter):
+    """Product ids may hold any character, slashes too."""
+
+    regex = ".+?"
+    part_isolating = False
+
+
 def _add_questions(app: Flask, snapshots: Snapshots) -> None:
-    @app.get("/v1/<department>/<domain>/products/<path:product_id>/similar")
+    @app.get("/v1/<department>/<domain>/products/<id:product_id>/similar")
     def similar(department: str, domain: str, product_id: str) -> Response:
         snapshot = snapshots.get(f"{department}/{domain}")
         return _answer(snapshot, similar_to_product(snapshot, product_id, _k()))

@@ -50,6 +50,8 @@ def decode(data: bytes) -> Picture | Refusal:
             image.draft("RGB", (MAX_EDGE, MAX_EDGE))
             image.load()
             return np.array(_on_white(_upright(_shrunk(_eight_bit(image)))))
+    except Image.DecompressionBombError:
+        return Refusal(Kind.TOO_MANY_PIXELS, f"The image has far more pixels than the limit of {MAX_PIXELS:,}.")
     except Exception as error:
         # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error and more for bad bytes.
         return Refusal(Kind.BAD_IMAGE, f"The image cannot be decoded: {type(error).__name__}: {str(error)[:200]}")

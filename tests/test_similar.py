@@ -1,0 +1,132 @@
+"""Products, neighbours and both questions, on vectors small enough to work out by hand; and against brute force."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared import neighbours as near
+from shared import similar
+from shared.embedders import load
+from shared.errors import BadPicture, BadQuestion, UnknownProduct
+from shared.products import ProductImage, ProductTable, write_products
+from shared.similar import similar_to_photo, similar_to_product, similar_to_vectors
+from tests.conftest import drawn, snapshot_of, unit
+
+A, B, C = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
+
+
+def ids(answers: list[similar.Neighbour]) -> list[str]:
+    return [answer.image.product_id for answer in answers]
+
+
+def brute_force(products: list[str], vectors: np.ndarray, queries: np.ndarray, k: int, without: str) -> list[str]:
+    best: dict[str, float] = {}
+    for product, score in zip(products, (queries @ vectors.T).max(axis=0).round(6), strict=True):
+        best[product] = max(best.get(product, -2), float(score))
+    best.pop(without, None)
+    order = {product: at for at, product in enumerate(dict.fromkeys(products))}
+    return sorted(best, key=lambda product: (-best[product], order[product]))[:k]
+
+
+def crowd(count: int = 300, seed: int = 0) -> tuple[list[str], np.ndarray]:
+    """Products with 1 to 5 images each; coarse values, so that there are many ties."""
+    rng = np.random.default_rng(seed)
+    products = [f"p{number}" for number in range(count) for _ in range(rng.integers(1, 6))]
+    return products, unit(*(rng.integers(-1, 2, (len(products), 4)) + np.array([0, 0, 0, 0.5])))
+
+
+def test_a_product_counts_once_by_its_best_image(tmp_path: Path) -> None:
+    snapshot = snapshot_of(tmp_path, ["p", "q", "q", "r"], unit(A, B, [1, 0.5, 0], [1, 1, 1]))
+    answers = similar_to_product(snapshot, "p", 5)
+    assert ids(answers) == ["q", "r"]
+    assert [answer.rank for answer in answers] == [1, 2]
+    assert answers[0].score == pytest.approx(1 / 1.25**0.5, abs=1e-5)
+    assert answers[0].image == ProductImage("q", "i2", "http://cdn/2.jpg", {"name": "q!"})
+
+
+def test_several_images_of_the_asked_product_all_ask(tmp_path: Path) -> None:
+    snapshot = snapshot_of(tmp_path, ["p", "p", "q", "r"], unit(A, C, [1, 1, 0], [0, 0.2, 1]))
+    assert ids(similar_to_product(snapshot, "p")) == ["r", "q"]
+
+
+def test_ties_stand_in_the_catalogs_order(tmp_path: Path) -> None:
+    snapshot = snapshot_of(tmp_path, ["z", "b", "a", "c"], unit(A, B, B, B))
+    assert ids(similar_to_product(snapshot, "z")) == ["b", "a", "c"]
+    assert ids(similar_to_vectors(snapshot, unit(B), 2)) == ["b", "a"]
+
+
+@pytest.mark.parametrize("k", [1, 10, 100, 150, 1000])
+def test_product_to_products_equals_brute_force(tmp_path: Path, k: int) -> None:
+    products, vectors = crowd()
+    snapshot = snapshot_of(tmp_path, products, vectors)
+    for asked in ("p0", "p77", "p299"):
+        queries = vectors[[product == asked for product in products]]
+        assert ids(similar_to_product(snapshot, asked, k)) == brute_force(products, vectors, queries, k, asked)
+
+
+@pytest.mark.parametrize("k", [1, 10, 299, 1000])
+def test_photo_to_products_equals_brute_force(tmp_path: Path, k: int) -> None:
+    products, vectors = crowd()
+    snapshot = snapshot_of(tmp_path, products, vectors)
+    for query in crowd(3, seed=5)[1]:
+        answers = similar_to_vectors(snapshot, query[None], k)
+        assert ids(answers) == brute_force(products, vectors, query[None], k, "")
+
+
+def test_neighbours_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    products, vectors = crowd(80)
+    first = [at for at in range(len(products)) if at == 0 or products[at] != products[at - 1]]
+    starts = np.array([*first, len(products)], np.int32)
+    whole = near.nearest_products(vectors, starts, 20)
+    monkeypatch.setattr(near, "_BLOCK_BYTES", 1)
+    blocks = near.nearest_products(vectors, starts, 20)
+    assert (whole.rows == blocks.rows).all()
+    assert (whole.scores == blocks.scores).all()
+
+
+def test_one_product_has_no_neighbours(tmp_path: Path) -> None:
+    snapshot = snapshot_of(tmp_path, ["p", "p"], unit(A, B))
+    assert similar_to_product(snapshot, "p") == []
+    assert ids(similar_to_vectors(snapshot, unit(C), 5)) == ["p"]
+
+
+@pytest.mark.parametrize("k", [0, -1, 1001, 10**9])
+def test_k_out_of_range(tmp_path: Path, k: int) -> None:
+    snapshot = snapshot_of(tmp_path, ["p", "q"], unit(A, B))
+    with pytest.raises(BadQuestion, match="1 to 1,000"):
+        similar_to_product(snapshot, "p", k)
+    with pytest.raises(BadQuestion, match="1 to 1,000"):
+        similar_to_photo(snapshot, load("colour_grid"), drawn(1), k)
+
+
+def test_an_unknown_product_and_a_bad_photo(tmp_path: Path) -> None:
+    snapshot = snapshot_of(tmp_path, ["p", "q"], unit(A, B))
+    with pytest.raises(UnknownProduct, match="'nope'"):
+        similar_to_product(snapshot, "nope")
+    with pytest.raises(BadPicture) as caught:
+        similar_to_photo(snapshot, load("colour_grid"), b"text")
+    assert caught.value.kind == "unsupported_format"
+
+
+def test_the_table_finds_every_product_and_only_those(tmp_path: Path) -> None:
+    names = ["0341", "../x", "a/b", "", "é" * 999, "\x00", "😀", "\u202e"]
+    write_products([ProductImage(name, "i", "u", {"k": name}) for name in names for _ in range(2)], tmp_path)
+    table = ProductTable(tmp_path)
+    assert [table.find(name) for name in names] == list(range(len(names)))
+    assert table.find("341") is None
+    assert table.image(5).attributes == {"k": "a/b"}
+    assert list(table.images(3)) == [6, 7]
+    assert table.owners(np.array([0, 1, 2, 15])).tolist() == [0, 0, 1, 7]
+
+
+def test_products_with_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.products._hash", lambda product_id: 7)
+    write_products([ProductImage(name, "i", "u", {}) for name in "abc"], tmp_path)
+    table = ProductTable(tmp_path)
+    assert [table.find(name) for name in "abcd"] == [0, 1, 2, None]
+
+
+def test_scattered_images_of_a_product_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stand together"):
+        write_products([ProductImage(name, "i", "u", {}) for name in "aba"], tmp_path)

@@ -1,0 +1,167 @@
+import json
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from shared import files, snapshot
+from shared.errors import ConfigError, SnapshotError
+from shared.partition import Partition
+from shared.snapshot import Snapshot, activate, current_id, exclusive, partitions, verify
+from tests.conftest import HOCKEY, ROOT, snapshot_of, unit
+
+VECTORS = unit([1, 0, 0], [0, 1, 0], [0, 1, 1])
+WRITER = """
+import sys; from pathlib import Path; import numpy as np
+from tests.conftest import snapshot_of
+from shared.vectors import normalise
+vectors = normalise(np.random.default_rng(int(sys.argv[2])).normal(size=(700, 64)).astype(np.float32))
+while True:
+    snapshot_of(Path(sys.argv[1]), [f"p{n}" for n in range(700)], vectors)
+    print("written", flush=True)
+    if len(sys.argv) == 3: break
+"""
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Snapshot:
+    return snapshot_of(tmp_path, ["p", "q", "q"], VECTORS)
+
+
+def test_a_snapshot_describes_itself(good: Snapshot, tmp_path: Path) -> None:
+    manifest = json.loads((good.folder / "manifest.json").read_text())
+    assert (manifest["count"], manifest["products"], manifest["dimension"]) == (3, 2, 3)
+    assert manifest["embedder"]["name"] == "colour_grid"
+    assert set(manifest["files"]) | {"manifest.json"} == {path.name for path in good.folder.iterdir()}
+    assert current_id(tmp_path, HOCKEY) == good.id == good.folder.name
+    assert partitions(tmp_path) == [HOCKEY]
+    assert good.load_embedder().spec == good.spec
+
+
+def test_vectors_come_back_as_they_went_in(good: Snapshot) -> None:
+    assert (good.store.vectors(0, 3) == VECTORS).all()
+
+
+def test_every_flipped_bit_every_lost_byte_and_every_missing_file_is_refused(good: Snapshot, tmp_path: Path) -> None:
+    rng = random.Random(1)
+    for path in sorted(good.folder.iterdir()):
+        whole = path.read_bytes()
+        damaged = [whole[:-1], whole + b"\0", b""]
+        for _ in range(40):
+            data = bytearray(whole)
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            damaged.append(bytes(data))
+        for data in damaged:
+            path.write_bytes(data)
+            with pytest.raises(SnapshotError):
+                Snapshot(good.folder)
+        path.unlink()
+        with pytest.raises(SnapshotError, match=path.name if path.name != "manifest.json" else "no readable manifest"):
+            Snapshot(good.folder)
+        path.write_bytes(whole)
+    assert verify(good.folder)
+
+
+def renamed(folder: Path, **changes: object) -> Path:
+    """A snapshot whose manifest was changed by someone who also renames the folder to fit."""
+    fields = json.loads((folder / "manifest.json").read_text()) | changes
+    (folder / "manifest.json").write_text(json.dumps(fields))
+    name = snapshot._content_name((folder / "manifest.json").read_bytes())
+    return folder.rename(folder.with_name(f"x-{name}"))
+
+
+def test_another_format_is_refused_with_both_versions_named(good: Snapshot) -> None:
+    with pytest.raises(SnapshotError, match="format 99; this program reads format 1"):
+        Snapshot(renamed(good.folder, format=99))
+
+
+def test_sizes_that_the_manifest_does_not_state_are_refused(good: Snapshot) -> None:
+    with pytest.raises(SnapshotError, match="size"):
+        Snapshot(renamed(good.folder, dimension=4))
+
+
+def test_a_manifest_cannot_name_files_elsewhere(good: Snapshot) -> None:
+    mark = {"../../CURRENT": {"bytes": 1, "sha256": "0"}}
+    with pytest.raises(SnapshotError, match="lacks its file"):
+        Snapshot(renamed(good.folder, files=mark))
+
+
+def test_vectors_of_another_network_are_refused(good: Snapshot) -> None:
+    other = {**good.manifest.embedder, "fingerprint": "another"}
+    with pytest.raises(SnapshotError, match="was made with"):
+        Snapshot(renamed(good.folder, embedder=other)).load_embedder()
+
+
+def test_current_cannot_point_elsewhere(good: Snapshot, tmp_path: Path) -> None:
+    for name in ("../0341/" + good.id, "/etc", ".."):
+        activate(tmp_path, HOCKEY, name)
+        with pytest.raises(SnapshotError):
+            Snapshot.current(tmp_path, HOCKEY)
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    other = Partition("371", "0002")
+    with exclusive(tmp_path, HOCKEY), exclusive(tmp_path, other), pytest.raises(ConfigError, match="Another run"):
+        exclusive(tmp_path, HOCKEY).__enter__()
+
+
+def test_killed_at_any_moment_the_current_snapshot_is_whole(tmp_path: Path) -> None:
+    snapshot_of(tmp_path, ["p", "q", "q"], VECTORS)
+    rng = random.Random(2)
+    command = [sys.executable, "-c", WRITER, str(tmp_path), "1", "forever"]
+    seen = set()
+    for _ in range(8):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+        assert process.stdout
+        process.stdout.readline()
+        time.sleep(rng.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        seen.add(Snapshot.current(tmp_path, HOCKEY).id)
+    snapshot_of(tmp_path, ["p", "q", "q"], VECTORS)  # the next run clears up
+    assert len(seen) > 1
+    assert not list(HOCKEY.folder(tmp_path).glob(".writing"))
+
+
+def test_a_full_disk_is_an_error_and_leaves_the_old_snapshot_and_no_debris(tmp_path: Path) -> None:
+    before = snapshot_of(tmp_path, ["p", "q", "q"], VECTORS).id
+    size = 700 * 64 * 4 + 45  # of index.faiss, the largest file
+
+    def limited(limit: int) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-c", WRITER, str(tmp_path), "1"],
+            cwd=ROOT,
+            capture_output=True,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )
+
+    for limit in (0, 100, 64 * 1024, size // 2, size - 10, size - 1):
+        done = limited(limit)
+        assert done.returncode != 0, limit
+        assert b"OSError" in done.stderr
+        assert Snapshot.current(tmp_path, HOCKEY).id == before
+        assert not list(HOCKEY.folder(tmp_path).glob(".writing"))
+
+
+def test_what_is_written_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "mark", lambda path: files.FileMark(0, "another"))
+    with pytest.raises(OSError, match="does not read back"):
+        files.write_synced(tmp_path / "x", b"data")
+
+
+@pytest.mark.parametrize("value", ["", "..", "a/b", "-x", "é", "x" * 65, "a b", "\0"])
+def test_a_partition_is_safe_in_paths(value: str) -> None:
+    with pytest.raises(ConfigError, match="department"):
+        Partition(value, "0341")
+
+
+def test_an_old_snapshot_is_never_written_again(good: Snapshot, tmp_path: Path) -> None:
+    state = {path: path.stat().st_mtime_ns for path in good.folder.iterdir()}
+    snapshot_of(tmp_path, ["p", "q", "q"], VECTORS[::-1].copy())
+    assert {path: path.stat().st_mtime_ns for path in good.folder.iterdir()} == state
