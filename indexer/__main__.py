@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -9,7 +10,8 @@ import click
 from rich.console import Console
 
 from indexer.cache import Cache, content_hash
-from indexer.config import config, image_options, index_options
+from indexer.config import config, demo_options, image_options, index_options
+from indexer.demo import demo as run_demo
 from indexer.pipeline import fetch_images, index_images
 from shared.embedders import load
 from shared.errors import SimilarityError
@@ -79,6 +81,13 @@ def images(**options: Any) -> None:
             (folder / _file_name(row.product_id, row.image_id)).write_bytes(cache.bytes(content) or b"")
     _console.print(report.table(f"images of {job.partition}"))
     _console.print(f"The pictures are in {folder}", soft_wrap=True)
+
+
+@main.command()
+@demo_options
+def demo(data: Path, dataset: Path | None) -> None:
+    """Show it all on a drawn sports shop, or on a folder of pictures."""
+    run_demo(data, dataset, _console)
 
 
 def _file_name(product_id: str, image_id: str) -> str:

@@ -41,12 +41,13 @@ def _option(variable: str, flag: str, help: str, **more: Any) -> Callable[[_F], 
     return click.option(flag, envvar=f"SIMILARITY_{variable}", help=help, show_default=shown, **more)
 
 
+_DATA = _option(
+    "DATA", "--data", "Folder of snapshots, cache and pictures.", default="data", type=click.Path(path_type=Path)
+)
 _OPTIONS = (
     _option("DPT", "--department", "Department, e.g. 371.", required=True),
     _option("DOMAIN", "--domain", "Domain, e.g. 0341.", required=True),
-    _option(
-        "DATA", "--data", "Folder of snapshots, cache and pictures.", default="data", type=click.Path(path_type=Path)
-    ),
+    _DATA,
     _option("CATALOG", "--catalog", "s3:// URI, file, or folder of pictures.", default=DEFAULT_CATALOG),
     _option(
         "IMAGE_URL", "--image-url", f"Where images lie: {{id}}, {{size}}, any column.  [default: {DEFAULT_IMAGE_URL}]"
@@ -77,6 +78,13 @@ def index_options(command: _F) -> _F:
 def image_options(command: _F) -> _F:
     """Decorate a command with the options that find and fetch images."""
     return _decorated(command, _OPTIONS)
+
+
+def demo_options(command: _F) -> _F:
+    """Decorate a command with the options of the demo."""
+    folder = click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True)
+    dataset = _option("DATASET", "--dataset", "A folder of pictures to use instead of the drawn shop.", type=folder)
+    return _decorated(command, (_DATA, dataset))
 
 
 def config(

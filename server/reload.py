@@ -85,6 +85,7 @@ class Snapshots:
         self._open: Mapping[str, Snapshot] = {}
         self._networks: Mapping[str, Network] = {}
         self.refused: Mapping[str, str] = {}
+        self._refused_ids: dict[str, str] = {}
         self.refresh()
 
     @property
@@ -119,12 +120,14 @@ class Snapshots:
         for partition in partitions(self._data):
             name = str(partition)
             serving = self._open.get(name)
-            try:
-                if serving is None or current_id(self._data, partition) != serving.id:
+            current = current_id(self._data, partition) or ""
+            if name in self.refused and self._refused_ids[name] == current:
+                refused[name] = self.refused[name]  # what is damaged stays so: a snapshot never changes
+            elif serving is None or current != serving.id:
+                try:
                     serving = self._opened(partition, serving)
-            except SnapshotError as error:
-                refused[name] = str(error)
-                if self.refused.get(name) != str(error):
+                except SnapshotError as error:
+                    refused[name], self._refused_ids[name] = str(error), current
                     _log.error("The snapshot of %s is refused: %s", name, error)
             if serving:
                 fresh[name] = serving

@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -163,8 +163,11 @@ def current_id(data: Path, partition: Partition) -> str | None:
 
 def partitions(data: Path) -> list[Partition]:
     """The partitions that have a current snapshot below the data folder."""
-    found = (data / "snapshots").glob("*/*/CURRENT")
-    return sorted(Partition(path.parent.parent.name, path.parent.name) for path in found)
+    found = []
+    for path in (data / "snapshots").glob("*/*/CURRENT"):
+        with suppress(ConfigError):  # somebody else's folder
+            found.append(Partition(path.parent.parent.name, path.parent.name))
+    return sorted(found)
 
 
 def verify(folder: Path) -> Manifest:

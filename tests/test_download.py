@@ -1,5 +1,6 @@
 import asyncio
 import gzip
+import threading
 import time
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
@@ -103,6 +104,26 @@ async def test_a_stalled_image_ends_at_its_deadline_and_delays_no_other(cdn: Ima
     assert all(isinstance(outcome, Fetched) for outcome in outcomes[3:])
     assert max(finished[path] for path in good) < 0.9  # while the stalled ones still hold their places
     assert max(finished.values()) < 2
+
+
+@pytest.mark.parametrize(("connections", "per_host"), [(3, 9), (9, 3)])
+async def test_connections_are_bounded_in_all_and_per_host(cdn: ImageServer, connections: int, per_host: int) -> None:
+    lock, busy, most = threading.Lock(), 0, 0
+
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        nonlocal busy, most
+        with lock:
+            busy += 1
+            most = max(most, busy)
+        time.sleep(0.02)
+        with lock:
+            busy -= 1
+        reply(handler, 200, b"x")
+
+    cdn.answers.update({f"/{n}.jpg": slow for n in range(30)})
+    async with Downloader(Limits(connections=connections, per_host=per_host)) as downloader:
+        await asyncio.gather(*(downloader.fetch(cdn.url + path) for path in cdn.answers))
+    assert most == 3
 
 
 async def test_a_body_that_trickles_is_cut_at_the_deadline(cdn: ImageServer) -> None:

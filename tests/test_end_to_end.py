@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-import urllib.error
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,8 @@ def indexer(*arguments: str, environment: dict[str, str] | None = None) -> subpr
 
 
 def ask(url: str, body: bytes | None = None) -> Any:
-    with urllib.request.urlopen(
-        urllib.request.Request(url, body, {"Content-Type": "image/jpeg"}), timeout=60
-    ) as answer:
+    request = urllib.request.Request(url, body, {"Content-Type": "image/jpeg"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 
@@ -71,10 +70,9 @@ def test_from_catalog_in_s3_to_answers_over_http(
         assert index["products"] == 23
         # a new snapshot is served without a restart
         snapshot_of(tmp_path, ["x", "y"], unit([1, 0], [0, 1]))
-        while (
-            len(ask(f"{base}/v1/indexes")["indexes"]) != 1 or ask(f"{base}/v1/indexes")["indexes"][0]["products"] != 2
-        ):
-            pass
+        end = time.monotonic() + 10
+        while ask(f"{base}/v1/indexes")["indexes"][0]["products"] != 2:
+            assert time.monotonic() < end
 
 
 def test_images_leaves_the_pictures_named_as_the_first_library_did(cdn: ImageServer, tmp_path: Path) -> None:

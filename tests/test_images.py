@@ -117,6 +117,7 @@ def test_a_pixel_bomb_is_refused_by_its_header() -> None:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
     bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
     assert refused(bomb) == Kind.TOO_MANY_PIXELS
+    assert refused(saved(Image.new("1", (5001, 5001)), "PNG")) == Kind.TOO_MANY_PIXELS
 
 
 def test_a_broken_exif_block_does_not_cost_the_picture() -> None:

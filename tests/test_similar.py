@@ -56,6 +56,12 @@ def test_ties_stand_in_the_catalogs_order(tmp_path: Path) -> None:
     assert ids(similar_to_vectors(snapshot, unit(B), 2)) == ["b", "a"]
 
 
+def test_ties_within_rounding_keep_the_catalogs_order_also_past_what_was_fetched_first(tmp_path: Path) -> None:
+    almost = [1.0, 6e-4, 0.0]  # its score rounds to the others' 1.0, but comes after theirs
+    snapshot = snapshot_of(tmp_path, [f"p{n}" for n in range(200)], unit(almost, *[A] * 199))
+    assert ids(similar_to_vectors(snapshot, unit(A), 2)) == ["p0", "p1"]
+
+
 @pytest.mark.parametrize("k", [1, 10, 100, 150, 1000])
 def test_product_to_products_equals_brute_force(tmp_path: Path, k: int) -> None:
     products, vectors = crowd()
