@@ -53,12 +53,13 @@ class Cache:
         self._images = data / "cache" / "images"
         self._images.mkdir(parents=True, exist_ok=True)
         path = data / "cache" / "cache.sqlite"
+        self._db = sqlite3.connect(path, timeout=60)
         try:
-            self._db = sqlite3.connect(path, timeout=60)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:
+            self._db.close()
             raise ConfigError(f"The cache {path} cannot be opened ({error}). Delete it: it is only a cache.") from error
 
     def __enter__(self) -> "Cache":

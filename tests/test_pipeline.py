@@ -80,7 +80,7 @@ def test_every_row_of_a_bad_catalog_is_accounted_for_in_time(stocked: ImageServe
     bad = [not_found] * 10 + [html] * 5 + [drawn(1, (400, 400))[:700]] * 3 + [stalled] * 2
     stocked.answers.update({f"/{n}.jpg": answer for n, answer in enumerate(bad)})
     rows = catalog(81) + "".join(f"p{n};{n};again\n" for n in range(40, 44)) + ";5;x\n"
-    how = plan(max_failures=0.5, total=1.0)
+    how = plan(max_failures=0.5, read=1.5, total=3.0)
     started = time.monotonic()
     done = run(tmp_path, rows, stocked.url + "/{id}.jpg", how)
     assert time.monotonic() - started < 2 * how.limits.total
