@@ -1,6 +1,7 @@
 # Every variable given on this command line is the twin of a flag (see `.venv/bin/python -m indexer --help`) and of
 # the environment variable SIMILARITY_<NAME>; it is handed on through the environment, so no shell ever reads it.
 VARIABLES := DPT DOMAIN DATA CATALOG IMAGE_URL MODEL WEIGHTS STORE LIMIT CONNECTIONS MAX_FAILURES RETRY_FAILED \
+             METRIC USER_PHOTOS PHOTOS AGAINST \
              HOST PORT WORKERS DATASET
 $(foreach v,$(VARIABLES),$(if $(filter command line,$(origin $(v))),$(eval export SIMILARITY_$(v) := $$(value $(v)))))
 
@@ -9,7 +10,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help index images serve demo test check format
+.PHONY: help index images evaluate serve demo test check format
 
 help: ## Show this list
 	@echo "image-similarity: which products look most like this product, or like this photo?"
@@ -21,6 +22,9 @@ index: $(VENV)/installed ## Index a department: DPT=371 DOMAIN=0341 [CATALOG= IM
 
 images: $(VENV)/installed ## Only fetch its images, into DATA/images: DPT=371 DOMAIN=0341
 	@$(RUN) -m indexer images
+
+evaluate: $(VENV)/installed ## Measure the answers: DPT= DOMAIN= [PHOTOS=photos.csv AGAINST=snapshot]
+	@$(RUN) -m indexer evaluate
 
 serve: $(VENV)/installed ## Answer over HTTP: [HOST=127.0.0.1 PORT=8000 DATA=./data WORKERS=2]
 	@exec $(RUN) -m server

@@ -1,21 +1,29 @@
 """The command line: `python -m indexer --department 371 --domain 0341`. Wiring only."""
 
+import json
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import click
+import numpy as np
 from rich.console import Console
 
 from indexer.cache import Cache, content_hash
-from indexer.config import config, demo_options, image_options, index_options
+from indexer.config import IndexConfig, config, demo_options, evaluate_options, image_options, index_options
 from indexer.demo import demo as run_demo
-from indexer.pipeline import fetch_images, index_images
-from shared.embedders import load
-from shared.errors import SimilarityError
-from shared.snapshot import Draft, activate, exclusive, write_snapshot
+from indexer.evaluate import ask, kept_pictures, labelled_queries, measure, pictures_page, simulated_queries, table
+from indexer.learning import Learned, learn
+from indexer.pipeline import Indexed, fetch_images, index_images
+from indexer.sources import Source
+from shared.embedders import Embedder, load
+from shared.errors import ConfigError, SimilarityError
+from shared.partition import Partition
+from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot
+from shared.vectors import normalise
 
 _console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
 
@@ -45,18 +53,21 @@ def index(**options: Any) -> None:
     _console.print(f"Indexing {title}: {catalog.count:,} rows of {catalog.uri}", soft_wrap=True)
     with exclusive(job.data, job.partition), Cache(job.data) as cache:
         done = index_images(catalog, job.source.image_url, embedder, cache, job.plan)
+        learned = _learned(job, done, embedder, cache) if job.learned else None
         snapshot_id = write_snapshot(
             job.data,
             Draft(
                 partition=job.partition,
                 images=done.images,
-                vectors=done.vectors,
+                vectors=learned.vectors if learned else normalise(done.raw),
                 embedder=embedder,
+                projection=learned.projection if learned else None,
                 store=job.store,
                 catalog={"uri": catalog.uri, "etag": catalog.etag, "rows": catalog.count},
                 failures=done.report.kinds,
                 report=done.report.to_dict(),
                 refused_csv=done.report.refused_csv(),
+                quality={"learned": learned.report} if learned else {},
             ),
         )
         activate(job.data, job.partition, snapshot_id)
@@ -84,10 +95,50 @@ def images(**options: Any) -> None:
 
 
 @main.command()
+@evaluate_options
+def evaluate(department: str, domain: str, data: Path, photos: Path | None, against: str | None) -> None:
+    """Measure the answers, with photos whose product is known or with simulated ones."""
+    partition = Partition(department, domain)
+    snapshots = [Snapshot.current(data, partition)]
+    if against:
+        snapshots.append(Snapshot(partition.folder(data) / against))
+    folder = data / "evaluation" / department / domain
+    folder.mkdir(parents=True, exist_ok=True)
+    with Cache(data) as cache:
+        pictures = kept_pictures(cache)
+        queries = labelled_queries(photos) if photos else simulated_queries(snapshots[0], pictures)
+        if not queries:
+            raise ConfigError("There is nothing to ask: the catalog's pictures are not in the cache. Give PHOTOS=.")
+        figures = {}
+        for snapshot in snapshots:
+            outcomes = ask(snapshot, snapshot.load_embedder(), queries)
+            figures[snapshot.id] = measure(outcomes)
+            name = "index.html" if snapshot is snapshots[0] else "against.html"
+            (folder / name).write_text(pictures_page(outcomes, figures[snapshot.id], pictures), encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False), encoding="utf-8")
+    _console.print(f"{len(queries)} {'photos' if photos else 'simulated photos'} asked")
+    _console.print(table(figures))
+    _console.print(f"As pictures: {folder / 'index.html'}; as JSON: {folder / 'metrics.json'}", soft_wrap=True)
+
+
+@main.command()
 @demo_options
 def demo(data: Path, dataset: Path | None) -> None:
     """Show it all on a drawn sports shop, or on a folder of pictures."""
     run_demo(data, dataset, _console)
+
+
+def _learned(job: IndexConfig, done: Indexed, embedder: Embedder, cache: Cache) -> Learned:
+    photos = None
+    if job.user_photos:
+        _console.print(f"Learning from the photos in {job.user_photos}", soft_wrap=True)
+        source = Source.of(str(job.user_photos), None, "", job.partition)
+        taken = source.read()
+        photos = index_images(taken, source.image_url, embedder, cache, replace(job.plan, max_failures=1)).raw
+    _, owners = np.unique([image.product_id for image in done.images], return_inverse=True)
+    learned = learn(done.raw, owners, photos)
+    _console.print(f"Learned: {learned.report}", soft_wrap=True)
+    return learned
 
 
 def _file_name(product_id: str, image_id: str) -> str:

@@ -19,6 +19,8 @@ from shared.partition import Partition
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 DEFAULT_CATALOG = "s3://preprod.datamining/images/data/pixlIDs_domain_id_{domain}_dpt_num_department_{department}000.gz"
+# Reproduced as they were: plain vectors, one view.
+_FIRST_LIBRARY = ("vgg19", "inception_resnet_v2", "vgg19+inception_resnet_v2")
 DEFAULT_IMAGE_URL = "https://contents.mediadecathlon.com/p{id}/sq/{id}.jpg?f={size}x{size}"
 
 
@@ -34,6 +36,8 @@ class IndexConfig:
     weights: tuple[Path, ...]
     store: str
     limit: int | None
+    learned: bool
+    user_photos: Path | None
 
 
 def _option(variable: str, flag: str, help: str, **more: Any) -> Callable[[_F], _F]:
@@ -44,9 +48,12 @@ def _option(variable: str, flag: str, help: str, **more: Any) -> Callable[[_F], 
 _DATA = _option(
     "DATA", "--data", "Folder of snapshots, cache and pictures.", default="data", type=click.Path(path_type=Path)
 )
-_OPTIONS = (
+_PARTITION = (
     _option("DPT", "--department", "Department, e.g. 371.", required=True),
     _option("DOMAIN", "--domain", "Domain, e.g. 0341.", required=True),
+)
+_OPTIONS = (
+    *_PARTITION,
     _DATA,
     _option("CATALOG", "--catalog", "s3:// URI, file, or folder of pictures.", default=DEFAULT_CATALOG),
     _option(
@@ -63,9 +70,17 @@ _OPTIONS = (
     ),
     _option("RETRY_FAILED", "--retry-failed", "Fetch only what failed before.", is_flag=True),
 )
+_METRIC_HELP = "Learn from the catalog what looks alike, or not; auto: not with the first library's networks."
 _INDEX_OPTIONS = (
     _option("MODEL", "--model", f"{', '.join(embedders.NAMES)}, or a .keras file.", default=embedders.NAMES[0]),
     _option("WEIGHTS", "--weights", "Weights file; for a pair of networks two, with a comma between."),
+    _option("METRIC", "--metric", _METRIC_HELP, default="auto", type=click.Choice(["auto", "learned", "plain"])),
+    _option(
+        "USER_PHOTOS",
+        "--user-photos",
+        "Folder of unlabelled photos that shoppers took, to learn from.",
+        type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
+    ),
     _option("STORE", "--store", "Where vectors are kept.", default="faiss", type=click.Choice(stores.NAMES)),
 )
 
@@ -78,6 +93,14 @@ def index_options(command: _F) -> _F:
 def image_options(command: _F) -> _F:
     """Decorate a command with the options that find and fetch images."""
     return _decorated(command, _OPTIONS)
+
+
+def evaluate_options(command: _F) -> _F:
+    """Decorate a command with the options of an evaluation."""
+    file = click.Path(path_type=Path, exists=True, dir_okay=False)
+    photos = _option("PHOTOS", "--photos", "CSV of photos: product_id_model;id;path; without it simulated.", type=file)
+    against = _option("AGAINST", "--against", "Id of another snapshot of the partition, to compare with.")
+    return _decorated(command, (*_PARTITION, _DATA, photos, against))
 
 
 def demo_options(command: _F) -> _F:
@@ -100,6 +123,8 @@ def config(
     model: str = "",
     weights: str | None = None,
     store: str = "",
+    metric: str = "",
+    user_photos: Path | None = None,
 ) -> IndexConfig:
     """The options as one frozen object. Raises `ConfigError` where one is wrong."""
     partition = Partition(department, domain)
@@ -112,6 +137,8 @@ def config(
         weights=tuple(Path(part) for part in (weights or "").split(",") if part),
         store=store,
         limit=limit,
+        learned=metric == "learned" or (metric == "auto" and model not in _FIRST_LIBRARY),
+        user_photos=user_photos,
     )
 
 

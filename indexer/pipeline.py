@@ -36,10 +36,10 @@ _PATIENCE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """What a run yields: images grouped by product, their unit vectors row by row, and the report."""
+    """What a run yields: images grouped by product, the network's raw vectors row by row, and the report."""
 
     images: Sequence[ProductImage]
-    vectors: Vectors
+    raw: Vectors
     report: RunReport
 
 
@@ -234,10 +234,10 @@ class _Run:
             pictures = dict(item for item in batch if item is not None)
             if pictures:
                 images = np.stack(list(pictures.values()))
-                self._keep(embedder, list(pictures), normalise(await asyncio.to_thread(embedder.embed, images)))
+                self._keep(embedder, list(pictures), await asyncio.to_thread(embedder.embed, images))
 
     def _keep(self, embedder: Embedder, contents: Sequence[str], vectors: Vectors) -> None:
-        good = usable(vectors)
+        good = usable(normalise(vectors))
         for content in compress(contents, ~good):
             self._bad[content] = Refusal(Kind.BAD_VECTOR, "The network gives no finite vector for this picture.")
         self._tally.embedded += int(good.sum())

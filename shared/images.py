@@ -68,6 +68,21 @@ def square(picture: Picture, size: int) -> Picture:
     return np.array(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
+def views(picture: Picture, size: int) -> Picture:
+    """A photo seen four ways, as its product may fill it or not: whole, mirrored, and its middle 80 % and 60 %.
+
+    Returns `uint8 (4, size, size, 3)`.
+    """
+    whole = square(picture, size)
+    return np.stack([whole, whole[:, ::-1], *(square(_middle(picture, share), size) for share in (0.8, 0.6))])
+
+
+def _middle(picture: Picture, share: float) -> Picture:
+    height, width = (max(1, int(edge * share)) for edge in picture.shape[:2])
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return picture[top : top + height, left : left + width]
+
+
 def _sniff(data: bytes) -> tuple[str, ...]:
     """Pillow's names of the formats that these bytes may be, by their first bytes."""
     if data.startswith(b"\xff\xd8\xff"):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from shared.embedders import Embedder
 from shared.errors import BadPicture, BadQuestion, UnknownProduct
-from shared.images import Picture, decode, square
+from shared.images import Picture, decode, square, views
 from shared.neighbours import DIGITS
 from shared.products import Neighbour
 from shared.refusals import Kind, Refusal
@@ -38,12 +38,16 @@ def similar_to_photo(snapshot: Snapshot, embedder: Embedder, photo: bytes, k: in
     picture = decode(photo)
     if isinstance(picture, Refusal):
         raise BadPicture(picture.kind, picture.detail)
-    return similar_to_vectors(snapshot, embed_photo(embedder, picture), k)
+    return similar_to_vectors(snapshot, embed_photo(snapshot, embedder, picture), k)
 
 
-def embed_photo(embedder: Embedder, picture: Picture) -> Vectors:
-    """One picture -> unit vectors `(1, d)`. Raises `BadPicture` where the network gives none."""
-    vectors = normalise(embedder.embed(square(picture, embedder.spec.image_size)[None]))
+def embed_photo(snapshot: Snapshot, embedder: Embedder, picture: Picture) -> Vectors:
+    """One picture -> a unit vector `(1, d)` of the snapshot's space. Raises `BadPicture` where there is none."""
+    size = embedder.spec.image_size
+    if snapshot.projection is None:
+        vectors = normalise(embedder.embed(square(picture, size)[None]))
+    else:
+        vectors = snapshot.projection.photo(embedder.embed(views(picture, size)))
     if not usable(vectors).all():
         raise BadPicture(Kind.BAD_VECTOR, "The network gives no vector for this picture. Send another one.")
     return vectors

@@ -25,6 +25,7 @@ from shared.files import FileMark, mark, replace_atomically, sync_folder, write_
 from shared.neighbours import Neighbours, nearest_products, open_neighbours, write_neighbours
 from shared.partition import Partition
 from shared.products import ProductImage, ProductTable, write_products
+from shared.projection import Projection
 from shared.vectors import Vectors
 
 FORMAT = 1
@@ -79,11 +80,13 @@ class Draft:
     images: Sequence[ProductImage]
     vectors: Vectors
     embedder: Embedder
+    projection: Projection | None
     store: str
     catalog: Mapping[str, Any]
     failures: Mapping[str, int]
     report: Mapping[str, Any]
     refused_csv: bytes
+    quality: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_snapshot(data: Path, draft: Draft) -> str:
@@ -100,6 +103,8 @@ def write_snapshot(data: Path, draft: Draft) -> str:
         write_products(draft.images, folder)
         table = ProductTable(folder)
         write_neighbours(nearest_products(draft.vectors, table.starts), folder)
+        if draft.projection:
+            draft.projection.write(folder)
         write_synced(folder / "report.json", json.dumps(draft.report, indent=1, ensure_ascii=False).encode())
         write_synced(folder / "refused.csv", draft.refused_csv)
         weights = [f"weights.{number}.{path.name}" for number, path in enumerate(draft.embedder.weights)]
@@ -119,6 +124,7 @@ def write_snapshot(data: Path, draft: Draft) -> str:
             embedder={**asdict(draft.embedder.spec), "weights": weights},
             catalog=draft.catalog,
             failures=draft.failures,
+            quality=draft.quality,
             files={path.name: mark(path) for path in sorted(folder.iterdir())},
         ).to_json()
         write_synced(folder / "manifest.json", manifest)
@@ -198,9 +204,13 @@ class Snapshot:
         self.products = ProductTable(folder)
         self.neighbours: Neighbours = open_neighbours(folder, self.products.count)
         self.store = stores.open_store(folder)
-        found = (self.store.count, self.store.dimension, self.products.rows, self.products.count)
+        self.projection = Projection.open(folder)
         wanted = self.manifest
-        if found != (wanted.count, wanted.dimension, wanted.count, wanted.products):
+        found = (self.store.count, self.store.dimension, self.products.rows, self.products.count)
+        fits = found == (wanted.count, wanted.dimension, wanted.count, wanted.products)
+        if self.projection:
+            fits &= self.projection.matrix.shape == (wanted.embedder["dimension"], wanted.dimension)
+        if not fits:
             raise SnapshotError(f"The index of {folder} has not the size that its manifest states.")
 
     @classmethod

@@ -156,7 +156,7 @@ def unit(*rows: list[float]) -> Vectors:
 def snapshot_of(data: Path, products: list[str], vectors: Vectors, partition: Partition = HOCKEY) -> Snapshot:
     """A current snapshot of these unit vectors; `products[i]` is the product of row i."""
     images = [ProductImage(p, f"i{n}", f"http://cdn/{n}.jpg", {"name": f"{p}!"}) for n, p in enumerate(products)]
-    draft = Draft(partition, images, vectors, load("colour_grid"), "faiss", {"uri": "x"}, {}, {}, b"row\n")
+    draft = Draft(partition, images, vectors, load("colour_grid"), None, "faiss", {"uri": "x"}, {}, {}, b"row\n")
     with exclusive(data, partition):
         activate(data, partition, write_snapshot(data, draft))
     return Snapshot.current(data, partition)

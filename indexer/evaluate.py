@@ -1,0 +1,196 @@
+"""How good are the answers on this catalog? Photos whose product is known ask; without such photos, simulated ones do.
+
+R@k: the right product is among the first k. MRR: the mean of 1 / its rank, over the first 10. mAP@10: the mean average
+precision of the first 10, where every product of the photo's category is right. Intervals are 95 % bootstrap intervals.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.table import Table
+
+from indexer.cache import Cache
+from indexer.catalog import parse_catalog
+from indexer.gallery import Row, Section, Tile, page
+from indexer.phone import photographed
+from indexer.progress import Bar
+from shared.embedders import Embedder
+from shared.errors import BadPicture, ConfigError
+from shared.images import decode
+from shared.products import Neighbour, ProductImage
+from shared.refusals import Refusal
+from shared.similar import similar_to_photo
+from shared.snapshot import Snapshot
+
+_DEPTH, _SIMULATED, _RESAMPLED, _SHOWN_ROWS, _SHOWN = 10, 120, 1000, 120, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A photo, the product that it shows, and that product's category ("" where the catalog has none)."""
+
+    photo: bytes
+    product_id: str
+    category: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A query and its first answers; none where the photo was refused."""
+
+    query: Query
+    answers: Sequence[Neighbour]
+
+    @property
+    def rank(self) -> int:
+        """The right product's rank, or 0 where it is not among the answers."""
+        ranks = (answer.rank for answer in self.answers if answer.image.product_id == self.query.product_id)
+        return next(ranks, 0)
+
+    @property
+    def precision(self) -> float:
+        """The average precision of the answers by category."""
+        hits = [float(answer.image.attributes.get("category") == self.query.category) for answer in self.answers]
+        if not sum(hits):
+            return 0.0
+        return sum(hit * sum(hits[: at + 1]) / (at + 1) for at, hit in enumerate(hits)) / sum(hits)
+
+
+METRICS: dict[str, Callable[[Outcome], float]] = {
+    "R@1": lambda outcome: outcome.rank == 1,
+    "R@5": lambda outcome: 1 <= outcome.rank <= 5,
+    "R@10": lambda outcome: outcome.rank >= 1,
+    "MRR": lambda outcome: 1 / outcome.rank if outcome.rank else 0.0,
+    "category@1": lambda outcome: _category(outcome) == outcome.query.category,
+    "mAP@10": lambda outcome: outcome.precision,
+}
+
+
+def labelled_queries(path: Path) -> list[Query]:
+    """Photos of a CSV like a catalog's, with the column `path` relative to it. Raises `ConfigError`, `CatalogError`."""
+    catalog = parse_catalog(_read(path), str(path))
+    if "path" not in catalog.columns:
+        raise ConfigError(f"{path} has no column 'path', which says where each photo lies.")
+    return [
+        Query(_read(path.parent / row.attributes["path"]), row.product_id, row.attributes.get("category", ""))
+        for row in catalog.rows
+    ]
+
+
+def simulated_queries(snapshot: Snapshot, pictures: Callable[[ProductImage], bytes]) -> list[Query]:
+    """Simulated phone photos of up to 120 of the snapshot's products."""
+    rng = np.random.default_rng(0)
+    table = snapshot.products
+    queries = []
+    for product in rng.permutation(table.count)[:_SIMULATED].tolist():
+        image = table.image(table.images(product)[0])
+        picture = decode(pictures(image))
+        if not isinstance(picture, Refusal):
+            file = io.BytesIO()
+            Image.fromarray(photographed(picture, rng)).save(file, "JPEG", quality=85)
+            queries.append(Query(file.getvalue(), image.product_id, image.attributes.get("category", "")))
+    return queries
+
+
+def kept_pictures(cache: Cache) -> Callable[[ProductImage], bytes]:
+    """Where the pictures of a snapshot are found again: in the cache, or in the files that they came from."""
+
+    def picture(image: ProductImage) -> bytes:
+        if image.image_url.startswith("file:"):
+            return _read(Path(unquote(urlsplit(image.image_url).path)))
+        known = cache.known(image.image_url)
+        return (known and cache.bytes(known.good)) or b""
+
+    return picture
+
+
+def ask(snapshot: Snapshot, embedder: Embedder, queries: Sequence[Query]) -> list[Outcome]:
+    """Put every query to the snapshot. A photo that is refused has no answers, and counts as wrong."""
+    outcomes = []
+    with Bar("photos", len(queries)) as bar:
+        for query in queries:
+            try:
+                answers = similar_to_photo(snapshot, embedder, query.photo, _DEPTH)
+            except BadPicture:
+                answers = []
+            outcomes.append(Outcome(query, answers))
+            bar.advance()
+    return outcomes
+
+
+def measure(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Every metric with its interval, and R@1 per category, worst first."""
+    resampled = np.random.default_rng(0).integers(len(outcomes), size=(_RESAMPLED, len(outcomes)))
+    categories = sorted({outcome.query.category for outcome in outcomes})
+    per_category = {name: [o.rank == 1 for o in outcomes if o.query.category == name] for name in categories}
+    return {
+        "photos": len(outcomes),
+        "metrics": {
+            name: _interval(np.array([metric(outcome) for outcome in outcomes], float), resampled)
+            for name, metric in METRICS.items()
+            if categories != [""] or name not in ("category@1", "mAP@10")
+        },
+        "categories": {
+            name: {"photos": len(right), "R@1": round(float(np.mean(right)), 4)}
+            for name, right in sorted(per_category.items(), key=lambda item: float(np.mean(item[1])))
+        },
+    }
+
+
+def table(figures: dict[str, dict[str, Any]]) -> Table:
+    """The metrics of one or two snapshots side by side, for the terminal."""
+    shown = Table("", *figures, title="How good are the answers?", title_justify="left")
+    for name in next(iter(figures.values()))["metrics"]:
+        cells = (figure["metrics"][name] for figure in figures.values())
+        shown.add_row(name, *(f"{cell['value']:.3f}  ({cell['low']:.3f} to {cell['high']:.3f})" for cell in cells))
+    return shown
+
+
+def pictures_page(
+    outcomes: Sequence[Outcome], figures: dict[str, Any], picture: Callable[[ProductImage], bytes]
+) -> str:
+    """Each query with its answers, right and wrong marked, worst categories first."""
+    sections, left = [], _SHOWN_ROWS
+    for name, figure in figures["categories"].items():
+        of_category = sorted(
+            (o for o in outcomes if o.query.category == name), key=lambda o: o.rank or 99, reverse=True
+        )
+        rows = [_row(outcome, picture) for outcome in of_category[:left]]
+        left -= len(rows)
+        sections.append(Section(f"{name or 'all'}: R@1 {figure['R@1']:.2f} of {figure['photos']} photos", rows))
+    first = figures["metrics"]["R@1"]
+    intro = f"{figures['photos']} photos; R@1 {first['value']:.3f} ({first['low']:.3f} to {first['high']:.3f}). "
+    return page("How good are the answers?", intro + "Worst categories first; a green frame is right.", sections)
+
+
+def _row(outcome: Outcome, picture: Callable[[ProductImage], bytes]) -> Row:
+    wanted = outcome.query.product_id
+    tiles = []
+    for answer in outcome.answers[:_SHOWN]:
+        mark = "right" if answer.image.product_id == wanted else "wrong"
+        name = answer.image.attributes.get("name") or answer.image.product_id
+        tiles.append(Tile(picture(answer.image), name, f"{answer.image.product_id} · {answer.score:.2f}", mark))
+    return Row(Tile(outcome.query.photo, f"of {wanted}", f"found at {outcome.rank or 'no rank'}"), tiles)
+
+
+def _interval(values: NDArray[np.float64], resampled: NDArray[np.int64]) -> dict[str, float]:
+    low, high = np.percentile(values[resampled].mean(axis=1), [2.5, 97.5])
+    return {"value": round(float(values.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def _category(outcome: Outcome) -> str | None:
+    return outcome.answers[0].image.attributes.get("category") if outcome.answers else None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"The file {path} cannot be read: {error.strerror}.") from error
