@@ -39,11 +39,19 @@ class ProductImage:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """One answer: a product, by the image of it that matched best. `score` is the cosine, -1 to 1."""
+    """One answer: a product, by the image of it that matched best. `score` is the cosine, -1 to 1.
+
+    `line` is the image as the table holds it, JSON, so that answering over HTTP need not take it apart.
+    """
 
     rank: int
     score: float
-    image: ProductImage
+    line: bytes
+
+    @property
+    def image(self) -> ProductImage:
+        """The image that matched best."""
+        return ProductImage(**json.loads(self.line))
 
 
 def write_products(images: Sequence[ProductImage], folder: Path) -> None:
@@ -101,10 +109,14 @@ class ProductTable:
     def count(self) -> int:
         return len(self.starts) - 1
 
+    def line(self, row: int) -> bytes:
+        """The JSON object of the image that this row stands for."""
+        begin, end = self._offsets[row : row + 2].tolist()
+        return self._lines[begin : end - 1]
+
     def image(self, row: int) -> ProductImage:
         """The image that this row stands for."""
-        begin, end = self._offsets[row : row + 2].tolist()
-        return ProductImage(**json.loads(self._lines[begin:end]))
+        return ProductImage(**json.loads(self.line(row)))
 
     def find(self, product_id: str) -> int | None:
         """The number of the product, 0 to `count - 1`, or None."""

@@ -85,8 +85,7 @@ def _best_of_each(
 def _answers(snapshot: Snapshot, rows: NDArray[np.integer], scores: Vectors) -> list[Neighbour]:
     pairs = zip(rows.tolist(), scores.tolist(), strict=True)
     return [
-        Neighbour(rank, round(score, DIGITS), snapshot.products.image(row))
-        for rank, (row, score) in enumerate(pairs, 1)
+        Neighbour(rank, round(score, DIGITS), snapshot.products.line(row)) for rank, (row, score) in enumerate(pairs, 1)
     ]
 
 

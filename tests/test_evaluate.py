@@ -1,6 +1,7 @@
 """Metrics on answers worked out by hand, and the command on a catalog of blocks."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from tests.test_end_to_end import indexer
 def outcome(wanted: str, *answers: str) -> Outcome:
     """Products are letters; their category is whether the letter is a capital."""
     images = [ProductImage(name, "i", "u", {"category": str(name.isupper())}) for name in answers]
-    found = [Neighbour(rank, 1 - rank / 10, image) for rank, image in enumerate(images, 1)]
+    lines = [json.dumps(asdict(image)).encode() for image in images]
+    found = [Neighbour(rank, 1 - rank / 10, line) for rank, line in enumerate(lines, 1)]
     return Outcome(Query(b"", wanted, str(wanted.isupper())), found)
 
 
