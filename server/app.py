@@ -119,9 +119,7 @@ def _answer(snapshot: Snapshot, neighbours: list[Neighbour]) -> Response:
     # The table's lines are JSON objects already: rank and score go in at the front of each.
     results = b",".join(b'{"rank":%d,"score":%r,%b' % (n.rank, n.score, n.line[1:]) for n in neighbours)
     body = b'{"snapshot":"%b","results":[%b]}' % (snapshot.id.encode(), results)
-    response = Response(body, mimetype="application/json")
-    response.set_etag(snapshot.id)
-    return response
+    return Response(body, mimetype="application/json", headers={"ETag": f'"{snapshot.id}"'})
 
 
 def _index(snapshots: Snapshots, snapshot: Snapshot) -> dict[str, Any]:
