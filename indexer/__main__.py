@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sqlite3
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -135,7 +136,8 @@ def _learned(job: IndexConfig, done: Indexed, embedder: Embedder, cache: Cache) 
         source = Source.of(str(job.user_photos), None, "", job.partition)
         taken = source.read()
         photos = index_images(taken, source.image_url, embedder, cache, replace(job.plan, max_failures=1)).raw
-    _, owners = np.unique([image.product_id for image in done.images], return_inverse=True)
+    numbers: dict[str, int] = {}
+    owners = np.array([numbers.setdefault(image.product_id, len(numbers)) for image in done.images])
     learned = learn(done.raw, owners, photos)
     _console.print(f"Learned: {learned.report}", soft_wrap=True)
     return learned
@@ -143,7 +145,8 @@ def _learned(job: IndexConfig, done: Indexed, embedder: Embedder, cache: Cache) 
 
 def _file_name(product_id: str, image_id: str) -> str:
     """`<product>_<id>.jpg`, as the first library named them; ids that no file can be named after are escaped."""
-    name = quote(f"{product_id}_{image_id}", safe=" ", errors="replace")
+    product, image = (quote(part, safe=" ", errors="replace") for part in (product_id, image_id))
+    name = f"{product.replace('_', '%5F')}_{image}"  # the first underscore ends the product's id
     return f"{name if len(name) <= 200 else name[:150] + content_hash(name.encode())}.jpg"
 
 
@@ -152,7 +155,7 @@ def run() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         main(prog_name="python -m indexer")
-    except SimilarityError as error:
+    except (SimilarityError, OSError, sqlite3.Error) as error:
         Console(stderr=True).print(f"Error: {error}", style="red", soft_wrap=True, highlight=False, markup=False)
         sys.exit(1)
 

@@ -53,7 +53,7 @@ class Cache:
         self._images = data / "cache" / "images"
         self._images.mkdir(parents=True, exist_ok=True)
         path = data / "cache" / "cache.sqlite"
-        self._db = sqlite3.connect(path, timeout=60)
+        self._db = sqlite3.connect(path, timeout=60, isolation_level=None)  # each statement lasts at once
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
@@ -68,7 +68,6 @@ class Cache:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._db.commit()
         self._db.close()
 
     def known(self, url: str) -> Known | None:
@@ -89,6 +88,10 @@ class Cache:
         """The URL's image could be used, or not."""
         change = "good = content, failed = 0" if usable else "failed = 1"
         self._db.execute(f"UPDATE fetched SET {change} WHERE url = ?", (url,))
+
+    def forget(self, url: str) -> None:
+        """The URL's image is gone."""
+        self._db.execute("DELETE FROM fetched WHERE url = ?", (url,))
 
     def path(self, content: str) -> Path:
         """Where the bytes of that content lie, if they do."""
@@ -124,7 +127,8 @@ class Cache:
         return np.frombuffer(b"".join(found), np.float32).reshape(len(found), dimension)
 
     def put_vectors(self, fingerprint: str, contents: Iterable[str], vectors: Vectors) -> None:
-        """Keep the vectors of those contents, and all that was recorded so far."""
+        """Keep the vectors of those contents."""
         rows = ((fingerprint, content, vector.tobytes()) for content, vector in zip(contents, vectors, strict=True))
-        self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
-        self._db.commit()
+        self._db.execute("BEGIN IMMEDIATE")
+        with self._db:
+            self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)

@@ -5,6 +5,7 @@ Catalog, image server, `make index`, gunicorn, both questions over HTTP, and a p
 
 import contextlib
 import csv
+import hashlib
 import http.server
 import json
 import os
@@ -65,10 +66,15 @@ class _Job:
 
 def demo(data: Path, dataset: Path | None, console: Console) -> None:
     """Run the demo below `data`. Raises `RunStopped` where a step fails."""
+    data = data.resolve()
     job = _own_job(dataset, data / "demo" / "photos") if dataset else _shop_job(data / "sample", console)
     with _image_server(job.folder) as images:
         command = ["make", "--no-print-directory", "index", f"DPT={job.partition.department}"]
-        command += [f"DOMAIN={job.partition.domain}", f"CATALOG={job.catalog}", f"IMAGE_URL={images}/{job.image_path}"]
+        command += [
+            f"DOMAIN={job.partition.domain}",
+            f"CATALOG={job.catalog}",
+            f"IMAGE_URL={images}/{job.image_path}?{_state(job.folder)}",
+        ]
         console.print(f"$ {' '.join(command)}", style="bold", soft_wrap=True)
         if subprocess.run([*command, f"DATA={data.resolve()}"], cwd=_ROOT).returncode:
             raise RunStopped("The demo stops: make index failed, and says why above.")
@@ -78,7 +84,7 @@ def demo(data: Path, dataset: Path | None, console: Console) -> None:
     result.parent.mkdir(parents=True, exist_ok=True)
     intro = f"Asked of {job.partition} over HTTP. A frame is green where a photo's own product is found."
     result.write_text(page("Which products look most alike?", intro, sections), encoding="utf-8")
-    own_data = "" if data == Path("data") else f" DATA={data}"
+    own_data = "" if data == Path("data").resolve() else f" DATA={data}"
     console.print(f"\nThe answers as a page of pictures: {result}", style="bold", soft_wrap=True)
     console.print(f"To go on, serve this index: make serve{own_data}", soft_wrap=True)
     example = f"http://127.0.0.1:8000/v1/{job.partition}/products/{quote(next(iter(job.products)), safe='')}/similar"
@@ -113,6 +119,12 @@ def _own_job(folder: Path, photos: Path) -> _Job:
             asked.append(_Photo(photos / f"{len(asked)}.jpg", row.product_id))
             Image.fromarray(photographed(picture, rng)).save(asked[-1].path, quality=80)
     return _Job(partition, folder, folder, "{path}", products, asked)
+
+
+def _state(folder: Path) -> str:
+    """Changes with the folder and its files, so that no picture of another demo is taken for one of this."""
+    files = sorted((str(path), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file())
+    return hashlib.sha256(repr(files).encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def _rows(catalog: Path) -> Sequence[CatalogRow]:
@@ -204,7 +216,7 @@ def _search(base: str, job: _Job, console: Console) -> Section:
 
 def _print(console: Console, asked: str, answers: Sequence[dict[str, Any]]) -> None:
     found = ", ".join(f"{answer['product_id']} ({answer['score']:.2f})" for answer in answers[:4])
-    console.print(f"  {asked}: {found}", soft_wrap=True)
+    console.print(f"  {asked}: {found}", soft_wrap=True, markup=False, emoji=False)
 
 
 def _tile(answer: dict[str, Any], right: str = "") -> Tile:

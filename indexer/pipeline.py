@@ -107,6 +107,7 @@ class _Run:
         self._urls = dict.fromkeys(self.located.values())
         self._lost = self._usable = 0
         self._embedding: set[str] = set()
+        self._decoding: dict[str, asyncio.Event] = {}
         self._bad: dict[str, Refusal] = {}
         self._queue: asyncio.Queue[tuple[str, Picture] | None] = asyncio.Queue(2 * BATCH)
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
@@ -125,6 +126,7 @@ class _Run:
                         for _ in range(min(2 * limits.connections, len(self._urls))):
                             fetching.create_task(self._work(urls))
                     await self._queue.put(None)
+            self._conclude()
         except ExceptionGroup as group:
             raise _first(group) from group
         finally:
@@ -141,8 +143,7 @@ class _Run:
 
     def outcome(self, row: CatalogRow) -> str | Refusal:
         """What became of a located row: the content hash of its image, or why it is refused."""
-        outcome = self.outcomes[self.located[row]]
-        return self._bad.get(outcome, outcome) if isinstance(outcome, str) else outcome
+        return self.outcomes[self.located[row]]
 
     def report(self, indexed: Sequence[CatalogRow], model: str, seconds: float) -> RunReport:
         everything = (*self._catalog.rows, *(item.row for item in self._catalog.refused))
@@ -164,13 +165,31 @@ class _Run:
         known = self._cache.known(url)
         found = await self._fetch(url, known)
         outcome = found if isinstance(found, Refusal) else await self._embed(found)
-        self._cache.settle(url, usable=isinstance(outcome, str))
         self.outcomes[url] = outcome
-        if isinstance(outcome, Refusal) and outcome.kind != Kind.GONE and known and self._has(known.good):
-            # What failed this time stays as it was, unless the server says that the image is gone.
-            self.outcomes[url] = known.good
-            self._tally.kept[url] = outcome
+        if isinstance(outcome, Refusal) and known and known.good and self._cache.path(known.good).exists():
+            await self._embed(_Content(known.good))  # it may be kept, and a new network has no vector of it yet
         return outcome
+
+    def _conclude(self) -> None:
+        """Decide on each URL when all is known: remember what became of it, and keep what an earlier run had."""
+        lost = 0
+        for url, outcome in self.outcomes.items():
+            final = self._bad.get(outcome, outcome) if isinstance(outcome, str) else outcome
+            known = self._cache.known(url)
+            if isinstance(final, str):
+                if self._embedder:
+                    self._cache.settle(url, usable=True)
+            elif final.kind == Kind.GONE:
+                self._cache.forget(url)  # what was taken down must not come back
+            else:
+                self._cache.settle(url, usable=False)
+                if known and known.good and (self._has_vector(known.good) if self._embedder else self._has(known.good)):
+                    self._tally.kept[url], final = final, known.good
+            lost += isinstance(final, Refusal) or url in self._tally.kept
+            self.outcomes[url] = final
+        self._lost = lost
+        if refusal := next((item for item in self._bad.values()), None):
+            self._stop_if_hopeless(refusal)
 
     async def _fetch(self, url: str, known: Known | None) -> _Content | Refusal:
         """What is at the URL now. The server is asked only where it must be, and sends bytes only if they changed."""
@@ -200,22 +219,27 @@ class _Run:
     async def _embed(self, found: _Content) -> str | Refusal:
         """See to it that the content has a vector: at once, or soon by the consumer of the queue."""
         content = found.hash
-        if self._embedder is None or content in self._embedding:
+        if self._embedder is None:
             return content
+        while content in self._decoding:  # under another URL, at this moment
+            await self._decoding[content].wait()
         if content in self._bad:
             return self._bad[content]
+        if content in self._embedding:
+            return content
         if self._has_vector(content):
             self._tally.reused += 1
             return content
-        self._embedding.add(content)
+        self._decoding[content] = asyncio.Event()
         data = found.data if found.data is not None else self._cache.bytes(content)
         size = self._embedder.spec.image_size
         loop = asyncio.get_running_loop()
         picture = await loop.run_in_executor(self._decoders, _prepared, data or b"", size)
+        self._decoding.pop(content).set()
         if isinstance(picture, Refusal):
-            self._embedding.discard(content)
             self._bad[content] = picture
             return picture
+        self._embedding.add(content)
         await self._queue.put((content, picture))
         return content
 

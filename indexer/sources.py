@@ -31,7 +31,7 @@ class Source:
         """Fill `{department}` and `{domain}` in. A folder of pictures is its own image server."""
         uri = catalog.replace("{department}", partition.department).replace("{domain}", partition.domain)
         if image_url is None and not uri.startswith("s3://") and Path(uri).is_dir():
-            image_url = Path(uri).resolve().as_uri().replace("{", "{{").replace("}", "}}") + "/{path}"
+            image_url = Path(uri).resolve().as_uri() + "/{path}"
         return cls(uri, UrlTemplate(image_url or default_url))
 
     def read(self, limit: int | None = None) -> Catalog:
@@ -102,8 +102,12 @@ def _read_file(path: Path) -> bytes:
         raise CatalogError(f"The catalog {path} cannot be read: {error.strerror}. Check CATALOG=.") from error
 
 
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
 def _read_folder(folder: Path, limit: int | None) -> Catalog:
-    pictures = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    pictures = sorted(path.relative_to(folder) for path in folder.rglob("*") if _is_picture(path))
     if not pictures:
         raise CatalogError(f"The folder {folder} has no pictures ({', '.join(sorted(SUFFIXES))}).")
     return checked(folder_rows(pictures[:limit]), str(folder), "", ("path", "category"))

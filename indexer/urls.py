@@ -1,7 +1,7 @@
 """Where an image lies: a template with `{id}`, `{size}` and any column of the catalog."""
 
 import os.path
-import string
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
@@ -12,6 +12,7 @@ from shared.refusals import Kind, Refusal
 
 # Asked of the CDN whatever the network takes, so that a change of model does not fetch every image again.
 IMAGE_SIZE = 512
+_FIELD = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,9 @@ class UrlTemplate:
 
     def check(self, columns: Sequence[str]) -> None:
         """Raises `ConfigError` where the template is no URL of a known scheme or names a column that is not there."""
-        try:
-            names = {name for _, name, _, _ in string.Formatter().parse(self.text) if name is not None}
-        except ValueError as error:
-            raise ConfigError(f"IMAGE_URL={self.text!r} is not a template: {error}.") from error
+        if set("{}") & set(_FIELD.sub("", self.text)):
+            raise ConfigError(f"IMAGE_URL={self.text!r} is not a template: a brace is not closed.")
+        names = set(_FIELD.findall(self.text))
         if urlsplit(self.text).scheme not in ("http", "https", "file"):
             raise ConfigError(f"IMAGE_URL={self.text!r} must begin with https://, http:// or file:///.")
         for name in sorted(names - {"id", "size"}):
@@ -39,7 +39,8 @@ class UrlTemplate:
             escaped = {name: quote(value, safe="/") for name, value in values.items()}
         except UnicodeEncodeError:
             return Refusal(Kind.BAD_URL, "A value that the image's URL needs is not valid Unicode.")
-        url = self.text.format_map({**escaped, "size": str(IMAGE_SIZE)})
+        escaped["size"] = str(IMAGE_SIZE)
+        url = _FIELD.sub(lambda field: escaped[field[1]], self.text)
         if url.startswith("file://"):
             folder = unquote(urlsplit(self.text.partition("{")[0]).path).rpartition("/")[0]
             path = unquote(urlsplit(url).path)

@@ -52,7 +52,7 @@ def serve(data: str) -> Flask:
 class _IdConverter(BaseConverter):
     """Product ids may hold any character, slashes too."""
 
-    regex = ".+?"
+    regex = "(?s:.+?)"
     part_isolating = False
 
 

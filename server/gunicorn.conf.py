@@ -2,6 +2,7 @@
 
 worker_class = "gthread"
 threads = 8
+limit_request_line = 0  # product ids may be long
 keepalive = 5
 timeout = 60
 graceful_timeout = 30

@@ -4,6 +4,7 @@ import base64
 import binascii
 
 from flask import Request
+from gunicorn.http.errors import ParseException
 
 from shared.errors import BadQuestion
 from shared.images import MAX_BYTES
@@ -13,7 +14,14 @@ MAX_BODY = MAX_BYTES * 4 // 3 + 64 * 1024
 
 
 def photo_of(request: Request) -> bytes:
-    """The bytes of the photo. Raises `BadQuestion` where there is none, or more than one."""
+    """The bytes of the photo. Raises `BadQuestion` where there is none, more than one, or not all of it."""
+    try:
+        return _photo(request)
+    except (OSError, RecursionError, ParseException) as error:
+        raise BadQuestion(f"The body cannot be read: {type(error).__name__}. Send it again.") from error
+
+
+def _photo(request: Request) -> bytes:
     if request.mimetype == "multipart/form-data":
         return _from_form(request)
     if request.mimetype == "application/json":
@@ -21,6 +29,8 @@ def photo_of(request: Request) -> bytes:
     body = request.get_data(cache=False, parse_form_data=False)
     if not body:
         raise BadQuestion("The body is empty. Send the bytes of one image.")
+    if len(body) < (request.content_length or 0):
+        raise BadQuestion(f"The body ends after {len(body)} of {request.content_length} bytes. Send it again.")
     return body
 
 

@@ -6,6 +6,7 @@ the snapshot that it began with; the old one is dropped when its last answer is 
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,8 @@ from shared.vectors import Vectors
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 1.0
+# A refused snapshot is read again now and then: it may have been seen half-copied.
+_RETRY_SECONDS = 10.0
 _LONGEST_WAIT = 20.0
 
 
@@ -85,7 +88,7 @@ class Snapshots:
         self._open: Mapping[str, Snapshot] = {}
         self._networks: Mapping[str, Network] = {}
         self.refused: Mapping[str, str] = {}
-        self._refused_ids: dict[str, str] = {}
+        self._held: dict[str, tuple[str | None, float]] = {}
         self.refresh()
 
     @property
@@ -120,14 +123,17 @@ class Snapshots:
         for partition in partitions(self._data):
             name = str(partition)
             serving = self._open.get(name)
-            current = current_id(self._data, partition) or ""
-            if name in self.refused and self._refused_ids[name] == current:
-                refused[name] = self.refused[name]  # what is damaged stays so: a snapshot never changes
-            elif serving is None or current != serving.id:
-                try:
+            current = None
+            try:
+                current = current_id(self._data, partition)
+                held, until = self._held.get(name, (None, 0.0))
+                if name in self.refused and current == held and time.monotonic() < until:
+                    refused[name] = self.refused[name]
+                elif serving is None or current != serving.id:
                     serving = self._opened(partition, serving)
-                except SnapshotError as error:
-                    refused[name], self._refused_ids[name] = str(error), current
+            except SnapshotError as error:
+                refused[name], self._held[name] = str(error), (current, time.monotonic() + _RETRY_SECONDS)
+                if self.refused.get(name) != str(error):
                     _log.error("The snapshot of %s is refused: %s", name, error)
             if serving:
                 fresh[name] = serving

@@ -105,7 +105,7 @@ def write_snapshot(data: Path, draft: Draft) -> str:
         write_neighbours(nearest_products(draft.vectors, table.starts), folder)
         if draft.projection:
             draft.projection.write(folder)
-        write_synced(folder / "report.json", json.dumps(draft.report, indent=1, ensure_ascii=False).encode())
+        write_synced(folder / "report.json", json.dumps(draft.report, indent=1).encode())
         write_synced(folder / "refused.csv", draft.refused_csv)
         weights = [f"weights.{number}.{path.name}" for number, path in enumerate(draft.embedder.weights)]
         for name, path in zip(weights, draft.embedder.weights, strict=True):
@@ -160,11 +160,13 @@ def exclusive(data: Path, partition: Partition) -> Iterator[None]:
 
 
 def current_id(data: Path, partition: Partition) -> str | None:
-    """The id of the snapshot that serves, or None where there is none."""
+    """The id of the snapshot that serves, or None where there is none. Raises `SnapshotError` if it is unreadable."""
     try:
-        return (partition.folder(data) / "CURRENT").read_text().strip() or None
+        return (partition.folder(data) / "CURRENT").read_text("ascii").strip() or None
     except FileNotFoundError:
         return None
+    except (OSError, UnicodeError) as error:
+        raise SnapshotError(f"{partition.folder(data) / 'CURRENT'} cannot be read: {error}") from error
 
 
 def partitions(data: Path) -> list[Partition]:
@@ -189,7 +191,11 @@ def verify(folder: Path) -> Manifest:
         path = folder / name
         if path.parent != folder or not path.is_file():
             raise SnapshotError(f"The snapshot {folder} lacks its file {name}.")
-        if mark(path) != wanted:
+        try:
+            found = mark(path)
+        except OSError as error:
+            raise SnapshotError(f"The file {path} cannot be read: {error.strerror}.") from error
+        if found != wanted:
             raise SnapshotError(f"The file {path} is not the one that was written: its SHA-256 differs.")
     return manifest
 

@@ -26,7 +26,7 @@ from shared.snapshot import Snapshot, activate
 from shared.vectors import normalise
 from tests.conftest import HOCKEY, SHARED, drawn, needs_shared, snapshot_of
 
-ODD = ["a/b", "../x", "é ü", "😀", "%2e%2e", "a?b#c", "//", "x" * 900]
+ODD = ["a/b", "../x", "é ü", "😀", "%2e%2e", "a?b#c", "//", "x" * 9000, "a\nb"]
 SEARCH = "/v1/371/0341/search"
 
 
@@ -142,6 +142,7 @@ def test_unknown_places(client: FlaskClient, path: str, status: int) -> None:
         ({"json": {"image_base64": "é"}}, 400),
         ({"json": {"image_base64": base64.b64encode(b"hello").decode()}}, 415),
         ({"json": {"image_url": "http://127.0.0.1/x.jpg"}}, 400),
+        ({"data": b"[" * 200_000, "content_type": "application/json"}, 400),
         ({"data": b"{", "content_type": "application/json"}, 400),
         ({"data": b"\xff\xfe{", "content_type": "application/json"}, 400),
     ],
@@ -208,6 +209,28 @@ def test_a_new_snapshot_is_swapped_in_and_a_bad_one_refused(data: Path, caplog: 
     activate(data, HOCKEY, before.id)
     snapshots.refresh()
     assert snapshots.get("371/0341").id == before.id
+
+
+def test_a_snapshot_seen_half_copied_serves_when_it_is_whole(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.reload._RETRY_SECONDS", 0)
+    path = Snapshot.current(data, HOCKEY).folder / "index.faiss"
+    whole = path.read_bytes()
+    path.unlink()
+    snapshots = Snapshots(data)
+    assert not snapshots.open
+    path.write_bytes(whole)
+    snapshots.refresh()
+    assert snapshots.open
+
+
+def test_one_unreadable_partition_does_not_cost_the_others(data: Path) -> None:
+    for name, junk in (("a", b"\xff\xfe"), ("b", None)):
+        current = data / "snapshots" / "999" / name / "CURRENT"
+        current.parent.mkdir(parents=True)
+        current.write_bytes(junk) if junk else current.mkdir()
+    snapshots = Snapshots(data)
+    assert set(snapshots.open) == {"371/0341"}
+    assert set(snapshots.refused) == {"999/a", "999/b"}
 
 
 def test_a_broken_snapshot_that_is_the_only_one(data: Path) -> None:

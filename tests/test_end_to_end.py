@@ -65,7 +65,7 @@ def test_from_catalog_in_s3_to_answers_over_http(
             assert found[0]["product_id"] == f"p{product}"
             assert found[0]["image_id"] == str(image)
             assert found[0]["image_url"] == f"{cdn.url}/p{image}.jpg"
-            assert found[0]["score"] > 0.98  # what the indexer and the server make of one picture
+            assert found[0]["score"] > 0.95  # the catalog saw it once, the server four ways
         (index,) = ask(f"{base}/v1/indexes")["indexes"]
         assert index["products"] == 23
         # a new snapshot is served without a restart
@@ -76,14 +76,14 @@ def test_from_catalog_in_s3_to_answers_over_http(
 
 
 def test_images_leaves_the_pictures_named_as_the_first_library_did(cdn: ImageServer, tmp_path: Path) -> None:
-    (tmp_path / "c.csv").write_text("product_id_model;id\n830;1\n../x;2\n")
-    cdn.answers.update({"/1": drawn(1), "/2": drawn(2)})
+    (tmp_path / "c.csv").write_text("product_id_model;id\n830;1\n../x;2\na_b;c\na;b_c\n")
+    cdn.answers.update({"/1": drawn(1), "/2": drawn(2), "/c": drawn(3), "/b_c": drawn(4)})
     where = ("--department", "371", "--domain", "0341", "--data", str(tmp_path / "data"))
     done = indexer("images", *where, "--catalog", str(tmp_path / "c.csv"), "--image-url", cdn.url + "/{id}")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "data" / "images" / "371" / "0341"
     assert (folder / "830_1.jpg").read_bytes() == drawn(1)
-    assert {path.name for path in folder.iterdir()} == {"830_1.jpg", "..%2Fx_2.jpg"}
+    assert {path.name for path in folder.iterdir()} == {"830_1.jpg", "..%2Fx_2.jpg", "a%5Fb_c.jpg", "a_b_c.jpg"}
     assert not (tmp_path / "data" / "snapshots").exists()
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from indexer.cache import Cache
 from indexer.catalog import parse_catalog
+from indexer.download import Validators
 from indexer.pipeline import BATCH, fetch_images
 from indexer.urls import UrlTemplate
 from shared.embedders import load
+from shared.embedders.colour_grid import ColourGrid
 from shared.errors import ConfigError, RunStopped
 from shared.images import decode, square
 from shared.vectors import Vectors, normalise
@@ -66,7 +68,6 @@ def test_another_network_fetches_nothing_anew(
 ) -> None:
     run(tmp_path, catalog(9), stocked.url + "/{id}.jpg")
     stocked.bodies.clear()
-    from shared.embedders.colour_grid import ColourGrid
 
     other = ColourGrid()
     monkeypatch.setattr(other, "spec", load("colour_grid").spec.__class__("other", 49, 64, "another"), raising=False)
@@ -160,7 +161,6 @@ def test_one_bad_picture_under_many_ids_is_refused_for_each(stocked: ImageServer
 def test_a_vector_without_direction_is_refused(
     stocked: ImageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    from shared.embedders.colour_grid import ColourGrid
 
     sound = ColourGrid.embed
 
@@ -181,7 +181,6 @@ def test_a_vector_without_direction_is_refused(
 def test_a_killed_run_goes_on_where_it_stopped(
     stocked: ImageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shared.embedders.colour_grid import ColourGrid
 
     sound, calls = ColourGrid.embed, iter(range(99))
 
@@ -232,3 +231,55 @@ def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
     (tmp_path / "cache" / "cache.sqlite").write_bytes(b"no database" * 99)
     with pytest.raises(ConfigError, match="Delete it"):
         Cache(tmp_path)
+
+
+def test_a_failure_under_a_new_network_keeps_the_old_picture(stocked: ImageServer, tmp_path: Path) -> None:
+    rows = parse_catalog(catalog(9).encode(), "c")
+    run(tmp_path, catalog(9), stocked.url + "/{id}.jpg")
+    with Cache(tmp_path) as cache:  # as another network would find it: bytes, but no vectors
+        cache._db.execute("DELETE FROM vectors")
+    stocked.answers["/3.jpg"] = lambda handler: reply(handler, 400, b"")
+    done = run(tmp_path, catalog(9), stocked.url + "/{id}.jpg")
+    assert len(done.images) == len(rows.rows)
+    assert set(done.report.tally.kept) == {f"{stocked.url}/3.jpg"}
+
+
+def test_one_bad_body_everywhere_keeps_every_old_picture(stocked: ImageServer, tmp_path: Path) -> None:
+    first = run(tmp_path, catalog(40), stocked.url + "/{id}.jpg")
+    stocked.answers.update({f"/{n}.jpg": html for n in range(40)})
+    for _ in range(2):
+        done = run(tmp_path, catalog(40), stocked.url + "/{id}.jpg", plan(max_failures=1))
+        assert len(done.report.tally.kept) == 40
+        assert (done.raw == first.raw).all()
+    with pytest.raises(RunStopped):
+        run(tmp_path, catalog(40), stocked.url + "/{id}.jpg")
+
+
+def test_what_was_taken_down_does_not_come_back(stocked: ImageServer, tmp_path: Path) -> None:
+    run(tmp_path, catalog(10), stocked.url + "/{id}.jpg")
+    for answer in (not_found, lambda handler: reply(handler, 400, b"")):
+        stocked.answers["/3.jpg"] = answer
+        assert len(run(tmp_path, catalog(10), stocked.url + "/{id}.jpg").images) == 9
+
+
+def test_vectors_without_direction_count_as_lost(
+    stocked: ImageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ColourGrid, "embed", lambda self, images: np.full((len(images), 49), np.nan, np.float32))
+    with pytest.raises(RunStopped, match="MAX_FAILURES"):
+        run(tmp_path, catalog(20), stocked.url + "/{id}.jpg")
+
+
+def test_fetching_alone_does_not_judge_pictures(stocked: ImageServer, tmp_path: Path) -> None:
+    run(tmp_path, catalog(9), stocked.url + "/{id}.jpg")
+    stocked.answers["/3.jpg"] = drawn(3)[:300]
+    with Cache(tmp_path) as cache:
+        fetch_images(parse_catalog(catalog(9).encode(), "c"), UrlTemplate(stocked.url + "/{id}.jpg"), cache, plan())
+    assert len(run(tmp_path, catalog(9), stocked.url + "/{id}.jpg").images) == 9
+
+
+def test_two_runs_share_the_cache(tmp_path: Path) -> None:
+    with Cache(tmp_path) as one, Cache(tmp_path) as other:
+        one.record("u", Validators("", ""), "c")
+        other.record("v", Validators("", ""), "c")
+        assert one.known("v") == other.known("v")

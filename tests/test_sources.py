@@ -84,6 +84,8 @@ def test_a_place_that_is_none_is_named(uri: str) -> None:
 def test_a_folder_of_pictures_is_its_own_image_server(tmp_path: Path) -> None:
     folder = tmp_path / "my {pictures} é"
     (folder / "sub").mkdir(parents=True)
+    (folder / "folder.jpg").mkdir()
+    (folder / "dangling.jpg").symlink_to("nowhere")
     for name in ("stick1_1.jpg", "stick1_2.PNG", "sub/helmet.webp", "notes.txt"):
         (folder / name).write_bytes(drawn(1))
     found = source(str(folder))

@@ -29,7 +29,16 @@ def test_a_file_cannot_leave_its_folder(template: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "template", ["ftp://cdn/{id}", "cdn/{id}", "http://cdn/{colour}", "http://cdn/{id", "http://{}"]
+    "template",
+    [
+        "ftp://cdn/{id}",
+        "cdn/{id}",
+        "http://cdn/{colour}",
+        "http://cdn/{id",
+        "http://{}",
+        "http://cdn/{id:d}",
+        "http://cdn/{id!x}",
+    ],
 )
 def test_a_bad_template_is_named(template: str) -> None:
     with pytest.raises(ConfigError, match="IMAGE_URL"):
