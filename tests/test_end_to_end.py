@@ -1,8 +1,10 @@
 """The main job over its commands and HTTP: catalog in S3, images behind a server, gunicorn, both questions."""
 
+import contextlib
 import gzip
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -135,3 +137,21 @@ answer = client.post("/v1/371/0341/search", data=conftest.drawn(1))
 assert answer.status_code == 503 and "not installed" in answer.get_json()["detail"], answer.data
 """
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=True)
+
+
+def test_stalled_uploads_do_not_take_the_server_down(tmp_path: Path) -> None:
+    snapshot_of(tmp_path, ["p", "q"], unit([1, 0], [0, 1]))
+    with serving(tmp_path) as base:
+        address = ("127.0.0.1", int(base.rpartition(":")[2]))
+        heads = (b"POST /v1/371/0341/search HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nab", b"GET /heal")
+        stalled = [socket.create_connection(address) for _ in range(12)]
+        for number, client in enumerate(stalled):
+            client.sendall(heads[number % 2])
+        end = time.monotonic() + 60  # they hold 8 threads for a few seconds each, then lose them
+        answered = 0
+        while answered < 3:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{base}/healthz", timeout=30):
+                answered += 1
+            assert time.monotonic() < end
+        for client in stalled:
+            client.close()
