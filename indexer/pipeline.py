@@ -36,10 +36,12 @@ _PATIENCE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """What a run yields: images grouped by product, the network's raw vectors row by row, and the report."""
+    """What a run yields: images grouped by product, the network's raw vectors row by row, how many of their values are
+    the head, and the report."""
 
     images: Sequence[ProductImage]
     raw: Vectors
+    plain: int
     report: RunReport
 
 
@@ -65,7 +67,8 @@ def index_images(catalog: Catalog, template: UrlTemplate, embedder: Embedder, ca
     ordered = (contents[row] for row in rows)
     vectors = cache.vectors(embedder.spec.fingerprint, ordered, embedder.spec.dimension)
     images = [ProductImage(row.product_id, row.image_id, run.located[row], row.attributes) for row in rows]
-    return Indexed(images, vectors, run.report(rows, embedder.spec.name, time.monotonic() - started))
+    report = run.report(rows, embedder.spec.name, time.monotonic() - started)
+    return Indexed(images, vectors, embedder.spec.plain_dimension, report)
 
 
 def fetch_images(
