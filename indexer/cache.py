@@ -108,6 +108,9 @@ class Cache:
             temporary.replace(path)
         return content
 
+    def has_bytes(self, content: str) -> bool:
+        return content != "" and self.path(content).exists()
+
     def bytes(self, content: str) -> bytes | None:
         """The bytes of that content, or None where they are not kept or are damaged."""
         with suppress(OSError):
