@@ -13,6 +13,7 @@ import click
 import numpy as np
 from rich.console import Console
 
+from indexer import health
 from indexer.cache import Cache, content_hash
 from indexer.config import IndexConfig, config, demo_options, evaluate_options, image_options, index_options
 from indexer.demo import demo as run_demo
@@ -22,7 +23,9 @@ from indexer.pipeline import Indexed, fetch_images, index_images
 from indexer.sources import Source
 from shared.embedders import Embedder, load
 from shared.errors import ConfigError, SimilarityError
+from shared.neighbours import nearest_products
 from shared.partition import Partition
+from shared.products import starts
 from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot
 from shared.vectors import normalise
 
@@ -55,12 +58,15 @@ def index(**options: Any) -> None:
     with exclusive(job.data, job.partition), Cache(job.data) as cache:
         done = index_images(catalog, job.source.image_url, embedder, cache, job.plan)
         learned = _learned(job, done, embedder, cache) if job.learned else None
+        vectors = learned.vectors if learned else normalise(done.raw)
+        near = nearest_products(vectors, starts(done.images))
+        faults = health.find(done, near, cache.look)
         snapshot_id = write_snapshot(
             job.data,
             Draft(
                 partition=job.partition,
                 images=done.images,
-                vectors=learned.vectors if learned else normalise(done.raw),
+                vectors=vectors,
                 embedder=embedder,
                 projection=learned.projection if learned else None,
                 store=job.store,
@@ -68,14 +74,18 @@ def index(**options: Any) -> None:
                 failures=done.report.kinds,
                 report=done.report.to_dict(),
                 refused_csv=done.report.refused_csv(),
-                quality={"learned": learned.report} if learned else {},
+                quality={**({"learned": learned.report} if learned else {}), "health": health.counts(faults)},
+                neighbours=near,
             ),
         )
         activate(job.data, job.partition, snapshot_id)
+        room = job.data / "health" / job.partition.department / job.partition.domain
+        state = health.publish(room, faults, kept_pictures(cache))
     folder = job.partition.folder(job.data) / snapshot_id
     _console.print(done.report.table(title))
     if done.report.refused:
         _console.print(f"Each refused row, with its reason: {folder / 'refused.csv'}", soft_wrap=True)
+    _console.print(state, soft_wrap=True)
     _console.print(f"Snapshot {snapshot_id} is current. Serve it: make serve", soft_wrap=True)
 
 

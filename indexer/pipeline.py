@@ -18,6 +18,7 @@ from indexer.cache import Cache, Known, content_hash
 from indexer.catalog import Catalog, CatalogRow
 from indexer.download import Downloader, Fetched, Limits, Unchanged
 from indexer.ledger import Ledger
+from indexer.look import Look, look
 from indexer.progress import Bar
 from indexer.report import RunReport
 from indexer.urls import UrlTemplate
@@ -35,9 +36,11 @@ _PATIENCE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """What a run yields: images grouped by product, the network's raw vectors row by row, and the report."""
+    """What a run yields: images grouped by product; row by row their content hashes and the network's raw vectors; and
+    the report."""
 
     images: Sequence[ProductImage]
+    contents: Sequence[str]
     raw: Vectors
     report: RunReport
 
@@ -63,7 +66,8 @@ def index_images(catalog: Catalog, template: UrlTemplate, embedder: Embedder, ca
         raise RunStopped(f"No image of the catalog {catalog.uri} could be used ({reasons}). Nothing was published.")
     vectors = cache.vectors(spec.fingerprint, contents.values(), spec.dimension)
     images = [ProductImage(row.product_id, row.image_id, ledger.located[row], row.attributes) for row in contents]
-    return Indexed(images, vectors, ledger.report(contents, spec.name, time.monotonic() - started))
+    report = ledger.report(contents, spec.name, time.monotonic() - started)
+    return Indexed(images, list(contents.values()), vectors, report)
 
 
 def fetch_images(
@@ -173,11 +177,13 @@ class _Run:
         data = found.data if found.data is not None else self._cache.bytes(content)
         size = self._embedder.spec.image_size
         loop = asyncio.get_running_loop()
-        picture = await loop.run_in_executor(self._decoders, _prepared, data or b"", size)
+        prepared = await loop.run_in_executor(self._decoders, _prepared, data or b"", size)
         self._decoding.pop(content).set()
-        if isinstance(picture, Refusal):
-            self._ledger.bad[content] = picture
-            return picture
+        if isinstance(prepared, Refusal):
+            self._ledger.bad[content] = prepared
+            return prepared
+        picture, seen = prepared
+        self._cache.put_look(content, seen)
         self._embedding.add(content)
         await self._queue.put((content, picture))
         return content
@@ -207,9 +213,10 @@ class _Run:
         self._cache.put_vectors(embedder.spec.fingerprint, compress(contents, good), vectors[good])
 
 
-def _prepared(data: bytes, size: int) -> Picture | Refusal:
+def _prepared(data: bytes, size: int) -> tuple[Picture, Look] | Refusal:
+    """The picture as the network takes it, and what is measured of it."""
     picture = decode(data)
-    return picture if isinstance(picture, Refusal) else square(picture, size)
+    return picture if isinstance(picture, Refusal) else (square(picture, size), look(picture))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
