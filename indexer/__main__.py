@@ -15,7 +15,17 @@ from rich.console import Console
 
 from indexer import health
 from indexer.cache import Cache, content_hash
-from indexer.config import IndexConfig, config, demo_options, evaluate_options, image_options, index_options
+from indexer.changes import before_it
+from indexer.changes import publish as publish_changes
+from indexer.config import (
+    IndexConfig,
+    changes_options,
+    config,
+    demo_options,
+    evaluate_options,
+    image_options,
+    index_options,
+)
 from indexer.demo import demo as run_demo
 from indexer.evaluate import ask, kept_pictures, labelled_queries, measure, pictures_page, simulated_queries, table
 from indexer.learning import Learned, learn
@@ -130,6 +140,20 @@ def evaluate(department: str, domain: str, data: Path, photos: Path | None, agai
     _console.print(f"{len(queries)} {'photos' if photos else 'simulated photos'} asked")
     _console.print(table(figures))
     _console.print(f"As pictures: {folder / 'index.html'}; as JSON: {folder / 'metrics.json'}", soft_wrap=True)
+
+
+@main.command()
+@changes_options
+def changes(department: str, domain: str, data: Path, against: str | None) -> None:
+    """Show which products' first answers changed most since another snapshot."""
+    after = Snapshot.current(data, Partition(department, domain))
+    before = Snapshot(after.folder.parent / against if against else before_it(after))
+    folder = data / "changes" / department / domain
+    with Cache(data) as cache:
+        found = publish_changes(folder, before, after, kept_pictures(cache))
+    _console.print(f"{before.id} -> {after.id}", soft_wrap=True)
+    _console.print(str(found), soft_wrap=True)
+    _console.print(f"As pictures: {folder / 'index.html'}; all of them: {folder / 'changes.csv'}", soft_wrap=True)
 
 
 @main.command()

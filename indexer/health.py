@@ -172,7 +172,7 @@ def _misfiled(images: Sequence[ProductImage], near: Neighbours) -> list[Finding]
         return []
     around = own[np.searchsorted(begins, near.rows[:, :_NEAREST], side="right") - 1]
     agreeing = (around == own[:, None]).mean(axis=1)
-    coherent = np.array([np.median(agreeing[own == code]) >= _COHERENT for code in range(len(names))]) & (names != "")
+    coherent = (np.bincount(own, agreeing) / np.bincount(own) >= _COHERENT) & (names != "")
     votes = (around[:, :, None] == around[:, None, :]).sum(axis=2)
     other = np.take_along_axis(around, votes.argmax(axis=1)[:, None], axis=1)[:, 0]
     most = votes.max(axis=1)
