@@ -5,16 +5,18 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from shared.images import Picture
 
-_Pixels: TypeAlias = NDArray[np.float64]
+_Pixels: TypeAlias = NDArray[np.int16]
 
-_SIDE, _MARGIN, _SCANNED = 32, 4, 256
+_SIDE, _MARGIN, _SCANNED = 32, 4, 128
+# So that half a pixel's shift is no difference.
+_SOFT = ImageFilter.Kernel((3, 3), (1, 2, 1, 2, 4, 2, 1, 2, 1))
 _STEPS = (1.6, 0.8, 0.4)
 # Unlike by more than this before any edge is moved, pictures are not the same; it spares most pairs the moving.
-_FAR = 60.0
+_FAR = 55.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,44 +46,36 @@ def difference(one: Look, other: Look) -> float:
     parts, once one is laid over the other. So it stays small for another size, encoding or trim of one picture, and not
     for another colour or print of one thing.
     """
-    first, second = _pixels(one), _pixels(other)
-    if (apart := _greatest(first - second, 8)) >= _FAR:
+    first, second = (Image.frombytes("RGB", (_SIDE, _SIDE), seen.thumbnail) for seen in (one, other))
+    if (apart := _greatest(_pixels(first) - _pixels(second), 8)) >= _FAR:
         return apart
     return min(_laid_over(first, second), _laid_over(second, first))
 
 
-def _laid_over(wanted: _Pixels, other: _Pixels) -> float:
-    """The difference once the other's edges are moved, one by one, by up to an eighth, while that makes it less."""
-    wide = Image.fromarray(np.pad(other, ((_MARGIN,), (_MARGIN,), (0,)), "edge").astype(np.uint8))
+def _laid_over(first: Image.Image, second: Image.Image) -> float:
+    """The difference once the second's edges are moved, one by one, by up to an eighth, while that makes it less."""
+    wide = Image.fromarray(np.pad(np.asarray(second), ((_MARGIN,), (_MARGIN,), (0,)), "edge"))
     frame = np.array([_MARGIN, _MARGIN, _MARGIN + _SIDE, _MARGIN + _SIDE])
-    wanted, laid, shift = _soft(wanted), _soft(other), np.zeros(4)
+    wanted, shift = _pixels(first.filter(_SOFT)), np.zeros(4)
+    apart = wanted - _pixels(second.filter(_SOFT))
+    least = float(np.abs(apart).mean())
     for step, edge in ((sign * step, edge) for step in _STEPS for edge in range(4) for sign in (-1, 1)):
-        while True:
+        while abs(shift[edge] + step) <= _MARGIN:
             moved = shift + step * (np.arange(4) == edge)
-            if abs(moved[edge]) > _MARGIN:
-                break
             box = tuple((frame + moved).tolist())
             view = wide.transform((_SIDE, _SIDE), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)
-            trial = _soft(np.asarray(view, np.float64))
-            if np.abs(wanted - trial).mean() >= np.abs(wanted - laid).mean():
+            trial = wanted - _pixels(view.filter(_SOFT))
+            if (mean := float(np.abs(trial).mean())) >= least:
                 break
-            shift, laid = moved, trial
-    return _greatest(wanted - laid, 4)
+            shift, apart, least = moved, trial, mean
+    return _greatest(apart, 4)
 
 
-def _pixels(seen: Look) -> _Pixels:
-    return np.frombuffer(seen.thumbnail, np.uint8).reshape(_SIDE, _SIDE, 3).astype(np.float64)
+def _pixels(image: Image.Image) -> _Pixels:
+    return np.asarray(image, np.int16)
 
 
 def _greatest(apart: _Pixels, edge: int) -> float:
-    """The greatest mean of any square of that many pixels."""
+    """The greatest mean, over the squares of that many pixels, of the difference in one colour."""
     parts = _SIDE // edge
     return float(np.abs(apart.reshape(parts, edge, parts, edge, 3).mean(axis=(1, 3))).max())
-
-
-def _soft(pixels: _Pixels) -> _Pixels:
-    """Blurred by (1, 2, 1) / 4 along both sides, so that half a pixel's shift is no difference."""
-    wide = np.pad(pixels, ((1,), (1,), (0,)), "edge")
-    tall = (wide[:-2] + 2 * wide[1:-1] + wide[2:]) / 4
-    soft: _Pixels = (tall[:, :-2] + 2 * tall[:, 1:-1] + tall[:, 2:]) / 4
-    return soft
