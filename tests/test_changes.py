@@ -65,6 +65,9 @@ def test_the_snapshot_before_is_taken(tmp_path: Path) -> None:
         before_it(first)
     time.sleep(1.1)  # ids begin with the second
     second = line(tmp_path, a=0, b=2)
+    oldest = HOCKEY.folder(tmp_path) / "20200101T000000Z-0"
+    oldest.mkdir()
+    (oldest / "manifest.json").touch()
     (HOCKEY.folder(tmp_path) / f"{first.id}~").mkdir()  # lies between them, but is no snapshot
     assert before_it(second) == first.folder
 
