@@ -1,7 +1,7 @@
 # Every variable given on this command line is the twin of a flag (see `.venv/bin/python -m indexer --help`) and of
 # the environment variable SIMILARITY_<NAME>; it is handed on through the environment, so no shell ever reads it.
 VARIABLES := DPT DOMAIN DATA CATALOG IMAGE_URL MODEL WEIGHTS STORE LIMIT CONNECTIONS MAX_FAILURES RETRY_FAILED \
-             METRIC USER_PHOTOS PHOTOS AGAINST \
+             METRIC USER_PHOTOS MAX_DROP FORCE PHOTOS AGAINST \
              HOST PORT WORKERS DATASET
 $(foreach v,$(VARIABLES),$(if $(filter command line,$(origin $(v))),$(eval export SIMILARITY_$(v) := $$(value $(v)))))
 

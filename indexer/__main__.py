@@ -1,6 +1,5 @@
 """The command line: `python -m indexer --department 371 --domain 0341`. Wiring only."""
 
-import json
 import logging
 import sqlite3
 import sys
@@ -15,8 +14,8 @@ from rich.console import Console
 
 from indexer import health
 from indexer.cache import Cache, content_hash
-from indexer.changes import before_it
-from indexer.changes import publish as publish_changes
+from indexer.calibration import PHOTOS_ASKED, Judged, Photos, judge
+from indexer.changes import show_changes
 from indexer.config import (
     IndexConfig,
     changes_options,
@@ -27,12 +26,13 @@ from indexer.config import (
     index_options,
 )
 from indexer.demo import demo as run_demo
-from indexer.evaluate import ask, kept_pictures, labelled_queries, measure, pictures_page, simulated_queries, table
-from indexer.learning import Learned, learn
+from indexer.evaluate import kept_pictures, measure_snapshots
+from indexer.gate import objections
+from indexer.learning import ENOUGH_PHOTOS, Learned, Owners, learn
 from indexer.pipeline import Indexed, fetch_images, index_images
 from indexer.sources import Source
 from shared.embedders import Embedder, load
-from shared.errors import ConfigError, SimilarityError
+from shared.errors import RunStopped, SimilarityError, SnapshotError
 from shared.neighbours import nearest_products
 from shared.partition import Partition
 from shared.products import starts
@@ -67,10 +67,19 @@ def index(**options: Any) -> None:
     _console.print(f"Indexing {title}: {catalog.count:,} rows of {catalog.uri}", soft_wrap=True)
     with exclusive(job.data, job.partition), Cache(job.data) as cache:
         done = index_images(catalog, job.source.image_url, embedder, cache, job.plan)
-        learned = _learned(job, done, embedder, cache) if job.learned else None
+        numbers: dict[str, int] = {}
+        owners = np.array([numbers.setdefault(image.product_id, len(numbers)) for image in done.images])
+        shown = _user_photos(job, embedder, cache)
+        learned = learn(done.raw, owners, shown.raw if shown else None) if job.learned else None
+        judged = _judged(done, owners, learned, shown, embedder, cache)
         vectors = learned.vectors if learned else normalise(done.raw)
         near = nearest_products(vectors, starts(done.images))
         faults = health.find(done, near, cache.look)
+        quality = {
+            **judged.to_dict(),
+            "coverage": round(len(numbers) / done.report.products, 4),
+            "health": health.counts(faults),
+        }
         snapshot_id = write_snapshot(
             job.data,
             Draft(
@@ -82,21 +91,39 @@ def index(**options: Any) -> None:
                 store=job.store,
                 catalog={"uri": catalog.uri, "etag": catalog.etag, "rows": catalog.count},
                 failures=done.report.kinds,
-                report=done.report.to_dict(),
+                report={**done.report.to_dict(), "found": judged.found},
                 refused_csv=done.report.refused_csv(),
-                quality={**({"learned": learned.report} if learned else {}), "health": health.counts(faults)},
+                quality={**quality, "learned": learned.report} if learned else quality,
                 neighbours=near,
             ),
         )
-        activate(job.data, job.partition, snapshot_id)
+        folder = job.partition.folder(job.data) / snapshot_id
+        _console.print(done.report.table(title))
+        if done.report.refused:
+            _console.print(f"Each refused row, with its reason: {folder / 'refused.csv'}", soft_wrap=True)
+        if learned:
+            _console.print(f"Learned: {learned.report['parts']}", soft_wrap=True)
+        _console.print(f"Estimated R@1: {judged.estimate:.3f}, by {judged.by}")
         room = job.data / "health" / job.partition.department / job.partition.domain
-        state = health.publish(room, faults, kept_pictures(cache))
-    folder = job.partition.folder(job.data) / snapshot_id
-    _console.print(done.report.table(title))
-    if done.report.refused:
-        _console.print(f"Each refused row, with its reason: {folder / 'refused.csv'}", soft_wrap=True)
-    _console.print(state, soft_wrap=True)
+        _console.print(health.publish(room, faults, kept_pictures(cache)), soft_wrap=True)
+        _publish(job, snapshot_id)
     _console.print(f"Snapshot {snapshot_id} is current. Serve it: make serve", soft_wrap=True)
+
+
+def _publish(job: IndexConfig, snapshot_id: str) -> None:
+    """Make the new snapshot the one that serves, unless it is worse than that. Raises `RunStopped`."""
+    new = Snapshot(job.partition.folder(job.data) / snapshot_id)
+    try:
+        current = Snapshot.current(job.data, job.partition)
+    except SnapshotError:  # none, or none that could serve
+        current = new
+    reasons = objections(new, current, job.max_drop)
+    if reasons and not job.force:
+        raise RunStopped(
+            f"The snapshot {snapshot_id} is not made current; {current.id} goes on serving. {' '.join(reasons)} "
+            "Publish it all the same: FORCE=1. Allow a larger fall: MAX_DROP="
+        )
+    activate(job.data, job.partition, snapshot_id)
 
 
 @main.command()
@@ -118,42 +145,15 @@ def images(**options: Any) -> None:
 @main.command()
 @evaluate_options
 def evaluate(department: str, domain: str, data: Path, photos: Path | None, against: str | None) -> None:
-    """Measure the answers, with photos whose product is known or with simulated ones."""
-    partition = Partition(department, domain)
-    snapshots = [Snapshot.current(data, partition)]
-    if against:
-        snapshots.append(Snapshot(partition.folder(data) / against))
-    folder = data / "evaluation" / department / domain
-    folder.mkdir(parents=True, exist_ok=True)
-    with Cache(data) as cache:
-        pictures = kept_pictures(cache)
-        queries = labelled_queries(photos) if photos else simulated_queries(snapshots[0], pictures)
-        if not queries:
-            raise ConfigError("There is nothing to ask: the catalog's pictures are not in the cache. Give PHOTOS=.")
-        figures = {}
-        for snapshot in snapshots:
-            outcomes = ask(snapshot, snapshot.load_embedder(), queries)
-            figures[snapshot.id] = measure(outcomes)
-            name = "index.html" if snapshot is snapshots[0] else "against.html"
-            (folder / name).write_text(pictures_page(outcomes, figures[snapshot.id], pictures), encoding="utf-8")
-    (folder / "metrics.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False), encoding="utf-8")
-    _console.print(f"{len(queries)} {'photos' if photos else 'simulated photos'} asked")
-    _console.print(table(figures))
-    _console.print(f"As pictures: {folder / 'index.html'}; as JSON: {folder / 'metrics.json'}", soft_wrap=True)
+    """Measure the answers, with photos whose product is known, or without any by what the catalog itself shows."""
+    measure_snapshots(data, Partition(department, domain), photos, against, _console)
 
 
 @main.command()
 @changes_options
 def changes(department: str, domain: str, data: Path, against: str | None) -> None:
     """Show which products' first answers changed most since another snapshot."""
-    after = Snapshot.current(data, Partition(department, domain))
-    before = Snapshot(after.folder.parent / against if against else before_it(after))
-    folder = data / "changes" / department / domain
-    with Cache(data) as cache:
-        found = publish_changes(folder, before, after, kept_pictures(cache))
-    _console.print(f"{before.id} -> {after.id}", soft_wrap=True)
-    _console.print(str(found), soft_wrap=True)
-    _console.print(f"As pictures: {folder / 'index.html'}; all of them: {folder / 'changes.csv'}", soft_wrap=True)
+    show_changes(data, Partition(department, domain), against, _console)
 
 
 @main.command()
@@ -163,18 +163,24 @@ def demo(data: Path, dataset: Path | None) -> None:
     run_demo(data, dataset, _console)
 
 
-def _learned(job: IndexConfig, done: Indexed, embedder: Embedder, cache: Cache) -> Learned:
-    photos = None
-    if job.user_photos:
-        _console.print(f"Learning from the photos in {job.user_photos}", soft_wrap=True)
-        source = Source.of(str(job.user_photos), None, "", job.partition)
-        taken = source.read()
-        photos = index_images(taken, source.image_url, embedder, cache, replace(job.plan, max_failures=1)).raw
-    numbers: dict[str, int] = {}
-    owners = np.array([numbers.setdefault(image.product_id, len(numbers)) for image in done.images])
-    learned = learn(done.raw, owners, photos)
-    _console.print(f"Learned: {learned.report}", soft_wrap=True)
-    return learned
+def _user_photos(job: IndexConfig, embedder: Embedder, cache: Cache) -> Indexed | None:
+    if not (job.learned and job.user_photos):
+        return None
+    _console.print(f"Learning from the photos in {job.user_photos}", soft_wrap=True)
+    source = Source.of(str(job.user_photos), None, "", job.partition)
+    return index_images(source.read(), source.image_url, embedder, cache, replace(job.plan, max_failures=1))
+
+
+def _judged(
+    done: Indexed, owners: Owners, learned: Learned | None, shown: Indexed | None, embedder: Embedder, cache: Cache
+) -> Judged:
+    read = kept_pictures(cache)
+    photos = Photos(embedder, cache, views=learned is not None)
+    user_photos: list[bytes] = []
+    if shown and len(shown.images) >= ENOUGH_PHOTOS:
+        chosen = np.random.default_rng(0).permutation(len(shown.images))[:PHOTOS_ASKED]
+        user_photos = [read(shown.images[number]) for number in chosen]
+    return judge(done, owners, learned, photos, lambda row: read(done.images[row]), user_photos)
 
 
 def _file_name(product_id: str, image_id: str) -> str:

@@ -7,10 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
+from indexer.cache import Cache
+from indexer.evaluate import kept_pictures
 from indexer.gallery import Row, Section, Tile, page
 from shared.errors import ConfigError
 from shared.files import replace_atomically
+from shared.partition import Partition
 from shared.products import ProductImage
 from shared.similar import similar_to_product
 from shared.snapshot import Snapshot
@@ -87,9 +91,12 @@ def before_it(snapshot: Snapshot) -> Path:
     return max(earlier)
 
 
-def publish(folder: Path, before: Snapshot, after: Snapshot, picture: Callable[[ProductImage], bytes]) -> Changes:
-    """Write `changes.csv` and `index.html` into the folder."""
+def show_changes(data: Path, partition: Partition, against: str | None, console: Console) -> None:
+    """Compare the current snapshot with the one of that id, or the one before it: `changes.csv` and `index.html`."""
+    after = Snapshot.current(data, partition)
+    before = Snapshot(after.folder.parent / against if against else before_it(after))
     found = overlaps(before, after)
+    folder = data / "changes" / partition.department / partition.domain
     folder.mkdir(parents=True, exist_ok=True)
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter=";")
@@ -97,15 +104,19 @@ def publish(folder: Path, before: Snapshot, after: Snapshot, picture: Callable[[
     writer.writerows((change.product_id, change.overlap, change.before, change.after) for change in found.kept)
     replace_atomically(folder / "changes.csv", text.getvalue().encode("utf-8", "surrogatepass"))
     moved = [change for change in found.kept[:_SHOWN] if change.overlap < 1]
-    sections = [_section(change, before, after, picture) for change in moved]
-    intro = f"{before.id} and {after.id}. {found} Most changed first; red answers left, green ones came."
-    html = page("What changed?", intro, sections)
+    with Cache(data) as cache:
+        picture = kept_pictures(cache)
+        sections = [_section(change, before, after, picture) for change in moved]
+        intro = f"{before.id} and {after.id}. {found} Most changed first; red answers left, green ones came."
+        html = page("What changed?", intro, sections)
     (folder / "index.html").write_text(html, encoding="utf-8", errors="replace")
-    return found
+    console.print(f"{before.id} -> {after.id}", soft_wrap=True)
+    console.print(str(found), soft_wrap=True)
+    console.print(f"As pictures: {folder / 'index.html'}; all of them: {folder / 'changes.csv'}", soft_wrap=True)
 
 
 def _section(change: Change, before: Snapshot, after: Snapshot, picture: Callable[[ProductImage], bytes]) -> Section:
-    was, now = (similar_to_product(snapshot, change.product_id, _DEPTH) for snapshot in (before, after))
+    was, now = (similar_to_product(snapshot, change.product_id) for snapshot in (before, after))
     sides = (("before", before, was, now, "wrong"), ("after", after, now, was, "right"))
     rows = []
     for when, snapshot, answers, others, mark in sides:

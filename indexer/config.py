@@ -38,6 +38,8 @@ class IndexConfig:
     limit: int | None
     learned: bool
     user_photos: Path | None
+    max_drop: float
+    force: bool
 
 
 def _option(variable: str, flag: str, help: str, **more: Any) -> Callable[[_F], _F]:
@@ -82,6 +84,14 @@ _INDEX_OPTIONS = (
         "Folder of unlabelled photos that shoppers took, to learn from.",
         type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
     ),
+    _option(
+        "MAX_DROP",
+        "--max-drop",
+        "How far estimated quality or coverage may fall and the snapshot still serve.",
+        default=0.05,
+        type=click.FloatRange(0, 1),
+    ),
+    _option("FORCE", "--force", "Let the snapshot serve though its quality or coverage fell.", is_flag=True),
     _option("STORE", "--store", "Where vectors are kept.", default="faiss", type=click.Choice(stores.NAMES)),
 )
 
@@ -130,6 +140,8 @@ def config(
     store: str = "",
     metric: str = "",
     user_photos: Path | None = None,
+    max_drop: float = 0,
+    force: bool = False,
 ) -> IndexConfig:
     """The options as one frozen object. Raises `ConfigError` where one is wrong."""
     partition = Partition(department, domain)
@@ -144,6 +156,8 @@ def config(
         limit=limit,
         learned=metric == "learned" or (metric == "auto" and model not in _FIRST_LIBRARY),
         user_photos=user_photos,
+        max_drop=max_drop,
+        force=force,
     )
 
 

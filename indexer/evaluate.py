@@ -1,12 +1,14 @@
-"""How good are the answers on this catalog? Photos whose product is known ask; without such photos, simulated ones do.
+"""How good are the answers on this catalog? Photos whose product is known ask; without such photos, images that are
+held out of products that have several, and simulated photos of the others.
 
 R@k: the right product is among the first k. MRR: the mean of 1 / its rank, over the first 10. mAP@10: the mean average
 precision of the first 10, where every product of the photo's category is right. Intervals are 95 % bootstrap intervals.
 """
 
 import io
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -14,22 +16,26 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 from rich.table import Table
 
 from indexer.cache import Cache
 from indexer.catalog import parse_catalog
 from indexer.gallery import Row, Section, Tile, page
+from indexer.learning import Recipe, folds, sample, several
 from indexer.phone import photographed
 from indexer.progress import Bar
 from shared.embedders import Embedder
 from shared.errors import BadPicture, ConfigError
 from shared.images import decode
+from shared.partition import Partition
 from shared.products import Neighbour, ProductImage
 from shared.refusals import Refusal
-from shared.similar import similar_to_photo
+from shared.similar import TEN as FIRST
+from shared.similar import photo_vector, similar_to_photo
 from shared.snapshot import Snapshot
 
-_DEPTH, _SIMULATED, _RESAMPLED, _SHOWN_ROWS, _SHOWN = 10, 120, 1000, 120, 5
+_SIMULATED, _HELD_OUT, _RESAMPLED, _SHOWN_ROWS, _SHOWN = 120, 500, 1000, 120, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,38 @@ METRICS: dict[str, Callable[[Outcome], float]] = {
 }
 
 
+def measure_snapshots(data: Path, partition: Partition, photos: Path | None, against: str | None, to: Console) -> None:
+    """Measure the current snapshot, and another beside it; print a table, write JSON and pages of pictures.
+
+    Raises `ConfigError` where there is nothing to ask.
+    """
+    snapshots = [Snapshot.current(data, partition)]
+    if against:
+        snapshots.append(Snapshot(partition.folder(data) / against))
+    folder = data / "evaluation" / partition.department / partition.domain
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {}
+    with Cache(data) as cache:
+        pictures = kept_pictures(cache)
+        for snapshot, name in zip(snapshots, ("index.html", "against.html"), strict=False):
+            embedder = snapshot.load_embedder()
+            if photos:
+                outcomes, asked = ask(snapshot, embedder, labelled_queries(photos)), "photos"
+            else:
+                held_out = held_out_outcomes(snapshot, cache)
+                queries = simulated_queries(snapshot, pictures, only_single=bool(held_out))
+                outcomes = held_out + ask(snapshot, embedder, queries)
+                asked = f"{len(held_out)} held-out images and {len(queries)} simulated photos"
+            if not outcomes:
+                raise ConfigError("There is nothing to ask: the catalog's pictures are not in the cache. Give PHOTOS=.")
+            figures[snapshot.id] = {"asked": asked, **measure(outcomes)}
+            (folder / name).write_text(pictures_page(outcomes, figures[snapshot.id], pictures), encoding="utf-8")
+            to.print(f"{snapshot.id}: {len(outcomes):,} questions ({asked})", soft_wrap=True)
+    (folder / "metrics.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False), encoding="utf-8")
+    to.print(table(figures))
+    to.print(f"As pictures: {folder / 'index.html'}; as JSON: {folder / 'metrics.json'}", soft_wrap=True)
+
+
 def labelled_queries(path: Path) -> list[Query]:
     """Photos of a CSV like a catalog's, with the column `path` relative to it. Raises `ConfigError`, `CatalogError`."""
     catalog = parse_catalog(_read(path), str(path))
@@ -84,12 +122,15 @@ def labelled_queries(path: Path) -> list[Query]:
     ]
 
 
-def simulated_queries(snapshot: Snapshot, pictures: Callable[[ProductImage], bytes]) -> list[Query]:
-    """Simulated phone photos of up to 120 of the snapshot's products."""
+def simulated_queries(
+    snapshot: Snapshot, pictures: Callable[[ProductImage], bytes], *, only_single: bool = False
+) -> list[Query]:
+    """Simulated phone photos of up to 120 of the snapshot's products; `only_single`: of those with one image."""
     rng = np.random.default_rng(0)
     table = snapshot.products
+    products = np.flatnonzero(np.diff(table.starts) == 1) if only_single else np.arange(table.count)
     queries = []
-    for product in rng.permutation(table.count)[:_SIMULATED].tolist():
+    for product in rng.permutation(products)[:_SIMULATED].tolist():
         image = table.image(table.images(product)[0])
         picture = decode(pictures(image))
         if not isinstance(picture, Refusal):
@@ -97,6 +138,42 @@ def simulated_queries(snapshot: Snapshot, pictures: Callable[[ProductImage], byt
             Image.fromarray(photographed(picture, rng)).save(file, "JPEG", quality=85)
             queries.append(Query(file.getvalue(), image.product_id, image.attributes.get("category", "")))
     return queries
+
+
+def held_out_outcomes(snapshot: Snapshot, cache: Cache) -> list[Outcome]:
+    """Images of products that have several, each asked of a catalog without it and its like (`learning.folds`).
+
+    The network's own vectors come from the cache; none where it lacks them, or where few products have several images.
+    """
+    table = snapshot.products
+    owners = table.owners(np.arange(table.rows))
+    some = sample(owners)
+    if not several(owners[some]):
+        return []
+    images = [table.image(row) for row in some]
+    contents = [(known.good or known.content) if (known := cache.known(image.image_url)) else "" for image in images]
+    fingerprint = snapshot.spec.fingerprint
+    if not all(cache.has_vector(fingerprint, content) for content in contents):
+        return []
+    raw = cache.vectors(fingerprint, contents, snapshot.spec.dimension)
+    parts = snapshot.manifest.quality.get("learned", {}).get("parts")
+    picture = kept_pictures(cache)
+    outcomes = []
+    for fold in folds(raw, owners[some], replace(Recipe(**parts), photos="") if parts else None):
+        rest = np.setdiff1d(np.arange(len(some)), fold.asks)
+        for row in np.random.default_rng(0).permutation(fold.asks)[: _HELD_OUT // 2].tolist():
+            scores = (photo_vector(fold.projection, raw[row : row + 1]) @ fold.rows.T)[0]
+            best = np.argsort(-scores, kind="stable")
+            _, first = np.unique(fold.owners[best], return_index=True)
+            nearest = best[np.sort(first)[: FIRST.k]]
+            answers = [
+                Neighbour(rank, float(scores[at]), table.line(int(some[rest[at]])))
+                for rank, at in enumerate(nearest, 1)
+            ]
+            image = images[row]
+            query = Query(picture(image), image.product_id, image.attributes.get("category", ""))
+            outcomes.append(Outcome(query, answers))
+    return outcomes
 
 
 def kept_pictures(cache: Cache) -> Callable[[ProductImage], bytes]:
@@ -117,7 +194,7 @@ def ask(snapshot: Snapshot, embedder: Embedder, queries: Sequence[Query]) -> lis
     with Bar("photos", len(queries)) as bar:
         for query in queries:
             try:
-                answers = similar_to_photo(snapshot, embedder, query.photo, _DEPTH)
+                answers = similar_to_photo(snapshot, embedder, query.photo, FIRST)
             except BadPicture:
                 answers = []
             outcomes.append(Outcome(query, answers))

@@ -13,7 +13,7 @@ and left out unless it wins there; what is kept is then fitted on all of it.
   those assignments.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -26,7 +26,8 @@ from shared.vectors import Vectors, normalise
 Owners = NDArray[np.int64]
 
 DIMENSION = 256
-_FEW = 20  # products with several images, or ten times as many photos, below which nothing is learned from them
+_FEW = 20  # products with several images
+ENOUGH_PHOTOS = 200  # below these, nothing is learned from them
 _PHOTOS_EACH = 5
 _MOST = 4000  # rows that are enough to judge and to fit by
 _GAIN = 0.002
@@ -53,33 +54,86 @@ class Learned:
     vectors: Vectors
     report: dict[str, Any]
 
+    @property
+    def recipe(self) -> Recipe:
+        """The parts that products alone can judge: all but `photos`."""
+        return replace(Recipe(**self.report["parts"]), photos="")
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A catalog without the images `asks` (row numbers): the others' `rows` `(n, k)` and `owners`, in the space that
+    they teach without them."""
+
+    asks: NDArray[np.int64]
+    projection: Projection | None
+    rows: Vectors
+    owners: Owners
+
+    def scores(self, queries: Vectors) -> Vectors:
+        """Unit vectors `(m, k)` -> the score of each product `(m, products)`."""
+        starts = np.flatnonzero(np.diff(self.owners, prepend=-1))
+        best = np.full((len(queries), int(self.owners[-1]) + 1), -1, np.float32)
+        best[:, self.owners[starts]] = np.maximum.reduceat(queries @ self.rows.T, starts, axis=1)
+        return best
+
+
+def folds(raw: Vectors, owners: Owners, recipe: Recipe | None) -> list[Fold]:
+    """Two folds; in each one half of every product that has several images is held out, the hard way.
+
+    The halves are cut across the product's main direction, so that near copies of one shot fall on one side. Rows must
+    be grouped by product. Without a recipe, vectors are as the network gives them.
+    """
+    images = rooted(raw) if recipe else normalise(raw)
+    side = _halves(images, owners)
+    found = []
+    for held in (0, 1):
+        rest = side != held
+        if recipe:
+            projection, rows = _fit(images[rest], owners[rest], None, recipe)
+            found.append(Fold(np.flatnonzero(~rest), projection, rows, owners[rest]))
+        else:
+            found.append(Fold(np.flatnonzero(~rest), None, images[rest], owners[rest]))
+    return found
+
+
+def sample(owners: Owners) -> NDArray[np.int64]:
+    """The rows of some whole products, enough to judge and to fit by."""
+    if len(owners) <= _MOST:
+        return np.arange(len(owners))
+    products = np.random.default_rng(0).permutation(int(owners.max()) + 1)
+    chosen = products[: np.searchsorted(np.cumsum(np.bincount(owners)[products]), _MOST) + 1]
+    return np.flatnonzero(np.isin(owners, chosen))
+
+
+def several(owners: Owners) -> bool:
+    """Whether enough products have several images to learn and to judge by."""
+    return bool(np.count_nonzero(np.bincount(owners) > 1) >= _FEW)
+
 
 def learn(raw: Vectors, owners: Owners, photos: Vectors | None = None) -> Learned:
     """Learn from a catalog's raw vectors `(n, d)`, the number of each one's product `(n,)`, and raw vectors of
     unlabelled photos `(m, d)`."""
-    rng = np.random.default_rng(0)
     images = rooted(raw)
-    shown = rooted(photos) if photos is not None and len(photos) >= 10 * _FEW else None
+    shown = rooted(photos) if photos is not None and len(photos) >= ENOUGH_PHOTOS else None
     recipe, figures = Recipe(), dict[str, float]()
-    sample = _sample(owners, rng)
-    if np.count_nonzero(np.bincount(owners[sample]) > 1) >= _FEW:
-        recipe = _climb(
-            recipe,
-            [{"centre": True}, {"within": True}, {"pull": True}],
-            lambda trial: _found(images[sample], owners[sample], trial),
-            figures,
-        )
+    some = sample(owners)
+    if several(owners[some]):
+        parts = [{"centre": True}, {"within": True}, {"pull": True}]
+        recipe = _climb(recipe, parts, lambda trial: _found(raw[some], owners[some], trial), figures)
     if shown is not None:
-        shown = shown[rng.permutation(len(shown))[:_MOST]]
+        shown = shown[np.random.default_rng(0).permutation(len(shown))[:_MOST]]
         # To follow the photos, products need some of their own.
         enough = len(shown) >= _PHOTOS_EACH * (int(owners.max()) + 1)
         ways = [{"photos": way} for way in ("centre", "whiten", "adapt", "refine")[: 4 if enough else 2]]
-        recipe = _climb(recipe, ways, lambda trial: _agreed(images[sample], owners[sample], shown, trial), figures)
+        recipe = _climb(recipe, ways, lambda trial: _agreed(images[some], owners[some], shown, trial), figures)
     projection, vectors = _fit(images, owners, shown, recipe)
     return Learned(projection, vectors, {"parts": asdict(recipe), "judged": figures})
 
 
-def _climb(recipe: Recipe, parts: Iterable[dict[str, Any]], judge: Any, figures: dict[str, float]) -> Recipe:
+def _climb(
+    recipe: Recipe, parts: Iterable[dict[str, Any]], judge: Callable[[Recipe], float], figures: dict[str, float]
+) -> Recipe:
     """Take in one part after another, where the judge finds it better than what was best before."""
     best = judge(recipe)
     for part in parts:
@@ -91,19 +145,13 @@ def _climb(recipe: Recipe, parts: Iterable[dict[str, Any]], judge: Any, figures:
     return recipe
 
 
-def _found(images: Vectors, owners: Owners, recipe: Recipe) -> float:
-    """How often an image that was held out finds its product first; the hard way.
-
-    Of every product one half is held out, cut across its main direction, so that near copies fall on one side.
-    """
-    side = _halves(images, owners)
+def _found(raw: Vectors, owners: Owners, recipe: Recipe) -> float:
+    """How often an image that was held out finds its product first."""
     right = []
-    for held in (0, 1):
-        # The held half of the products that have several images; the rest is the index.
-        asks = side == held
-        projection, rows = _fit(images[~asks], owners[~asks], None, recipe)
-        queries = normalise((images[asks] - projection.means[1]) @ projection.matrix)
-        right.append(owners[~asks][(queries @ rows.T).argmax(axis=1)] == owners[asks])
+    for fold in folds(raw, owners, recipe):
+        assert fold.projection
+        queries = normalise((rooted(raw[fold.asks]) - fold.projection.means[1]) @ fold.projection.matrix)
+        right.append(fold.owners[(queries @ fold.rows.T).argmax(axis=1)] == owners[fold.asks])
     return float(np.concatenate(right).mean())
 
 
@@ -233,12 +281,3 @@ def _halves(images: Vectors, owners: Owners) -> NDArray[np.int64]:
         order = np.argsort(np.argsort(axes[:, -1], kind="stable"), kind="stable")
         side[mine] = order * 2 // len(mine)
     return side
-
-
-def _sample(owners: Owners, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The rows of some whole products, `_MOST` rows or so."""
-    if len(owners) <= _MOST:
-        return np.arange(len(owners))
-    products = rng.permutation(int(owners.max()) + 1)
-    chosen = products[: np.searchsorted(np.cumsum(np.bincount(owners)[products]), _MOST) + 1]
-    return np.flatnonzero(np.isin(owners, chosen))

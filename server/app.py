@@ -15,7 +15,7 @@ from server.reload import Snapshots
 from shared.errors import BadPicture, BadQuestion, NotReady, QuestionError, UnknownPartition, UnknownProduct
 from shared.products import Neighbour
 from shared.refusals import Kind
-from shared.similar import MOST, similar_to_photo, similar_to_product
+from shared.similar import MOST, Wanted, similar_to_photo, similar_to_product
 from shared.snapshot import Snapshot
 
 _STATUS: dict[type[QuestionError], tuple[int, str]] = {
@@ -26,6 +26,7 @@ _STATUS: dict[type[QuestionError], tuple[int, str]] = {
     NotReady: (503, "Not ready"),
 }
 _PICTURE_STATUS = {Kind.EMPTY: 400, Kind.TOO_LARGE: 413, Kind.TOO_MANY_PIXELS: 413, Kind.UNSUPPORTED_FORMAT: 415}
+_VERDICTS = {name: json.dumps(name or None).encode() for name in ("", "same", "variant", "similar", "none")}
 _log = logging.getLogger(__name__)
 
 
@@ -60,13 +61,13 @@ def _add_questions(app: Flask, snapshots: Snapshots) -> None:
     @app.get("/v1/<department>/<domain>/products/<id:product_id>/similar")
     def similar(department: str, domain: str, product_id: str) -> Response:
         snapshot = snapshots.get(f"{department}/{domain}")
-        return _answer(snapshot, similar_to_product(snapshot, product_id, _k()))
+        return _answer(snapshot, similar_to_product(snapshot, product_id, _wanted()), "product")
 
     @app.post("/v1/<department>/<domain>/search")
     def search(department: str, domain: str) -> Response:
         snapshot = snapshots.get(f"{department}/{domain}")
-        k, photo = _k(), photo_of(request)
-        return _answer(snapshot, similar_to_photo(snapshot, snapshots.embedder(snapshot), photo, k))
+        wanted, photo = _wanted(), photo_of(request)
+        return _answer(snapshot, similar_to_photo(snapshot, snapshots.embedder(snapshot), photo, wanted), "photo")
 
 
 def _add_state(app: Flask, snapshots: Snapshots) -> None:
@@ -108,17 +109,28 @@ def _add_errors(app: Flask) -> None:
         return _problem(500, "Internal error", "The server failed to answer. The log says why.")
 
 
-def _k() -> int:
-    text = request.args.get("k", "10")
-    if not re.fullmatch("[0-9]{1,4}", text):
-        raise BadQuestion(f"k is {text!r:.40}; it must be a whole number from 1 to {MOST:,}.")
-    return int(text)
+def _wanted() -> Wanted:
+    """The question's parameters. Raises `BadQuestion`."""
+    k, diversity = request.args.get("k", "10"), request.args.get("diversity", "0")
+    collapse = request.args.get("collapse", "")
+    if not re.fullmatch("[0-9]{1,4}", k):
+        raise BadQuestion(f"k is {k!r:.40}; it must be a whole number from 1 to {MOST:,}.")
+    if not re.fullmatch(r"[01]?\.?[0-9]{1,6}", diversity):
+        raise BadQuestion(f"diversity is {diversity!r:.40}; it must be a number from 0 to 1.")
+    if collapse not in ("", "variant"):
+        raise BadQuestion(f"collapse is {collapse!r:.40}; the only value is variant.")
+    return Wanted(int(k), collapse == "variant", float(diversity))
 
 
-def _answer(snapshot: Snapshot, neighbours: list[Neighbour]) -> Response:
-    # The table's lines are JSON objects already: rank and score go in at the front of each.
-    results = b",".join(b'{"rank":%d,"score":%r,%b' % (n.rank, n.score, n.line[1:]) for n in neighbours)
-    body = b'{"snapshot":"%b","results":[%b]}' % (snapshot.id.encode(), results)
+def _answer(snapshot: Snapshot, neighbours: list[Neighbour], question: str) -> Response:
+    # The table's lines are JSON objects already: rank, score and verdict go in at the front of each.
+    results = b",".join(
+        b'{"rank":%d,"score":%r,"verdict":%b,%b' % (n.rank, n.score, _VERDICTS[n.verdict], n.line[1:])
+        for n in neighbours
+    )
+    verdicts = snapshot.verdicts.get(question)
+    alarms = json.dumps(verdicts.false_alarms if verdicts else None).encode()
+    body = b'{"snapshot":"%b","false_alarms":%b,"results":[%b]}' % (snapshot.id.encode(), alarms, results)
     return Response(body, mimetype="application/json", headers={"ETag": f'"{snapshot.id}"'})
 
 

@@ -1,6 +1,7 @@
 """Products near products, exactly, by matrix products in blocks. Pure numpy, but for the two files it is kept in.
 
-A product's similarity to another is the best cosine between an image of the one and an image of the other.
+A product asks with the mean direction of its images, so that they vote together and no single odd image decides; its
+similarity to another is the cosine of that with the other's best image.
 
     neighbours.rows.npy    int32 (products, k): the best image of each near product, nearest first
     neighbours.scores.npy  float32 (products, k): its score, rounded to `DIGITS`
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from shared.errors import SnapshotError
 from shared.products import read_array, write_array
-from shared.vectors import Vectors
+from shared.vectors import Vectors, normalise, usable
 
 KEPT = 100
 DIGITS = 6
@@ -39,15 +40,21 @@ def nearest_products(vectors: Vectors, starts: NDArray[np.int32], kept: int = KE
     rows = np.zeros((products, k), np.int32)
     scores = np.zeros((products, k), np.float32)
     per_block = max(1, _BLOCK_BYTES // (4 * max(1, len(vectors))))
-    first = 0
-    while first < products and k > 0:
-        # as many whole products as fit the block, one at least
-        last = max(first + 1, int(np.searchsorted(starts, starts[first] + per_block, side="right")) - 1)
-        against = vectors[starts[first] : starts[last]] @ vectors.T
-        best = np.maximum.reduceat(against, starts[first:last] - starts[first], axis=0)
-        rows[first:last], scores[first:last] = _best(best, starts, np.arange(first, last), k)
-        first = last
+    for first in range(0, products if k > 0 else 0, per_block):
+        asked = np.arange(first, min(first + per_block, products))
+        queries = mean_directions(vectors, starts[first : asked[-1] + 2])
+        rows[asked], scores[asked] = _best(queries @ vectors.T, starts, asked, k)
     return Neighbours(rows, scores)
+
+
+def mean_directions(vectors: Vectors, starts: NDArray[np.int32]) -> Vectors:
+    """What products ask with, `(products, d)`: of each the mean of its unit vectors, scaled to length 1.
+
+    Where they cancel out, its first one.
+    """
+    mine = vectors[starts[0] : starts[-1]]
+    means = normalise(np.add.reduceat(mine, starts[:-1] - starts[0], axis=0))
+    return np.where(usable(means)[:, None], means, mine[starts[:-1] - starts[0]])
 
 
 def _best(

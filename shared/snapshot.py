@@ -27,6 +27,7 @@ from shared.partition import Partition
 from shared.products import ProductImage, ProductTable, write_products
 from shared.projection import Projection
 from shared.vectors import Vectors
+from shared.verdicts import Verdicts
 
 FORMAT = 1
 _HASH_DIGITS = 16
@@ -213,6 +214,7 @@ class Snapshot:
         self.neighbours: Neighbours = open_neighbours(folder, self.products.count)
         self.store = stores.open_store(folder)
         self.projection = Projection.open(folder)
+        self.verdicts = Verdicts.from_manifest(self.manifest.quality)
         wanted = self.manifest
         found = (self.store.count, self.store.dimension, self.products.rows, self.products.count)
         fits = found == (wanted.count, wanted.dimension, wanted.count, wanted.products)

@@ -14,8 +14,10 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,10 +155,19 @@ def unit(*rows: list[float]) -> Vectors:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def snapshot_of(data: Path, products: list[str], vectors: Vectors, partition: Partition = HOCKEY) -> Snapshot:
+def snapshot_of(
+    data: Path,
+    products: list[str],
+    vectors: Vectors,
+    partition: Partition = HOCKEY,
+    quality: Mapping[str, Any] = MappingProxyType({}),
+    found: Mapping[str, float] = MappingProxyType({}),
+) -> Snapshot:
     """A current snapshot of these unit vectors; `products[i]` is the product of row i."""
     images = [ProductImage(p, f"i{n}", f"http://cdn/{n}.jpg", {"name": f"{p}!"}) for n, p in enumerate(products)]
-    draft = Draft(partition, images, vectors, load("colour_grid"), None, "faiss", {"uri": "x"}, {}, {}, b"row\n")
+    report = {"found": dict(found)}
+    network = load("colour_grid")
+    draft = Draft(partition, images, vectors, network, None, "faiss", {"uri": "x"}, {}, report, b"row\n", dict(quality))
     with exclusive(data, partition):
         activate(data, partition, write_snapshot(data, draft))
     return Snapshot.current(data, partition)

@@ -67,11 +67,20 @@ def results(answer: TestResponse) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.parametrize("wrong", ["diversity=2", "diversity=x", "diversity=-1", "diversity=nan", "collapse=brand"])
+def test_wrong_parameters_are_named(client: FlaskClient, wrong: str) -> None:
+    answer = client.get(f"/v1/371/0341/products/p3/similar?{wrong}")
+    assert answer.status_code == 400
+    assert answer.get_json()["detail"].startswith(wrong.partition("=")[0])
+
+
 def test_product_to_products(client: FlaskClient) -> None:
     found = results(client.get("/v1/371/0341/products/p3/similar?k=5"))
     assert len(found) == 5
     assert "p3" not in [result["product_id"] for result in found]
-    assert found[0].keys() == {"rank", "product_id", "score", "image_id", "image_url", "attributes"}
+    assert found[0].keys() == {
+        "rank", "product_id", "score", "verdict", "image_id", "image_url", "attributes",
+    }  # fmt: skip
     assert found[0]["attributes"] == {"name": found[0]["product_id"] + "!"}
     assert len(results(client.get("/v1/371/0341/products/p3/similar"))) == 10
 

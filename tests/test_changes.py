@@ -78,7 +78,7 @@ def test_the_command_shows_the_most_changed_side_by_side(tmp_path: Path) -> None
     for run in range(2):
         for n in range(12):
             (tmp_path / "pics" / f"{n}.png").write_bytes(drawn(n if n != 3 else 300 + run, (99, 100 + run), "PNG"))
-        done = indexer(*where, "--model", "colour_grid", "--catalog", str(tmp_path / "pics"))
+        done = indexer(*where, "--force", "--model", "colour_grid", "--catalog", str(tmp_path / "pics"))
         assert done.returncode == 0, done.stderr
         time.sleep(1.1)
     done = indexer("changes", *where)

@@ -8,7 +8,8 @@ import pytest
 
 from indexer.evaluate import METRICS, Outcome, Query, measure
 from shared.products import Neighbour, ProductImage
-from tests.conftest import drawn
+from shared.snapshot import Snapshot
+from tests.conftest import HOCKEY, drawn
 from tests.test_end_to_end import indexer
 
 
@@ -76,6 +77,29 @@ def test_the_command_measures_labelled_and_simulated_photos(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert "simulated" in done.stdout
     assert (folder / "against.html").exists()
+
+
+def test_products_with_several_pictures_are_judged_by_held_out_ones(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for n in range(24):
+        for shot in range(3):
+            # the last product's pictures are of three different things
+            seed = 1000 + shot if n == 23 else n
+            (pictures / f"p{n}_{shot}.jpg").write_bytes(drawn(seed, (200 + 10 * shot, 200)))
+    where = ("--department", "371", "--domain", "0341", "--data", str(tmp_path / "data"))
+    assert indexer(*where, "--catalog", str(pictures), "--model", "colour_grid").returncode == 0
+    snapshot = Snapshot.current(tmp_path / "data", HOCKEY)
+    assert snapshot.manifest.quality["estimated_by"] == "held-out images"
+    assert snapshot.manifest.quality["estimate"] == pytest.approx(23 / 24, abs=1e-4)
+    assert snapshot.manifest.quality["coverage"] == 1
+    assert snapshot.verdicts["photo"].lost <= 0.11
+    assert json.loads((snapshot.folder / "report.json").read_text())["found"]["p23"] == 0
+    done = indexer("evaluate", *where)
+    assert done.returncode == 0, done.stderr
+    assert "72 held-out images" in done.stdout
+    figures = json.loads((tmp_path / "data" / "evaluation" / "371" / "0341" / "metrics.json").read_text())
+    assert figures[snapshot.id]["metrics"]["R@1"]["value"] == pytest.approx(23 / 24, abs=1e-4)
 
 
 def test_nothing_to_ask_is_one_sentence(tmp_path: Path) -> None:

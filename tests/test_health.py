@@ -204,7 +204,8 @@ def test_the_command_writes_both_and_counts_in_the_manifest(tmp_path: Path) -> N
     assert '"blank": 1' in manifest.read_text()
 
 
-def test_the_drawn_shop_has_no_faults_but_those_put_into_it(tmp_path: Path) -> None:
+@pytest.mark.network
+def test_the_drawn_shop_has_no_faults(tmp_path: Path) -> None:
     products = [product for product in shop_products() if product.design.kind in ("puck", "ice skate", "hockey stick")]
     (tmp_path / "images").mkdir()
     for product in products:
@@ -213,7 +214,7 @@ def test_the_drawn_shop_has_no_faults_but_those_put_into_it(tmp_path: Path) -> N
                 (tmp_path / name).write_bytes(data)
     rows = [(product.id, picture, product.design.kind) for product in products for picture in product.pictures]
     text = "product_id_model;id;category\n" + "".join(f"{';'.join(row)}\n" for row in rows)
-    done = run(tmp_path, text, (tmp_path / "images").as_uri() + "/{id}.jpg")
+    done = run(tmp_path, text, (tmp_path / "images").as_uri() + "/{id}.jpg", model="efficientnet_lite2")
     assert [finding.detail for finding in found(done, tmp_path)] == []
 
 

@@ -1,0 +1,192 @@
+"""How good is a new snapshot, without a label, and what do its scores mean? Judged by photos whose answer is known.
+
+Where enough products have several images, one half of each product's images is held out and asks the other half.
+Otherwise simulated phone photos of the products ask. Where shoppers' photos were learned from, those set the verdicts:
+of what they show nothing is known, but that nearly all of it is in the catalog.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.cache import Cache, content_hash
+from indexer.learning import Fold, Learned, Owners, folds, sample, several
+from indexer.phone import photographed
+from indexer.pipeline import Indexed
+from indexer.progress import Bar
+from shared.embedders import Embedder
+from shared.images import decode
+from shared.refusals import Refusal
+from shared.similar import embed_views, photo_vector
+from shared.vectors import Vectors, normalise, usable
+from shared.verdicts import Verdicts, evidence
+
+PHOTOS_ASKED = 64
+_LOST = 0.1  # of right answers, at the most, may be called none
+_ALARMS = {"variant": 0.2, "same": 0.05}
+_PAIRS = {"similar": 0.05, "variant": 0.005}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """`found`: of each product that was asked for, the share of its questions whose first answer was right."""
+
+    estimate: float
+    by: str
+    found: dict[str, float]
+    verdicts: dict[str, Verdicts]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        verdicts = {question: asdict(verdict) for question, verdict in self.verdicts.items()}
+        return {"estimate": round(self.estimate, 4), "estimated_by": self.by, "verdicts": verdicts}
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """Questions that were asked: each product's score `(n, products)`, and the right product `(n,)`."""
+
+    scores: Vectors
+    owners: Owners
+
+
+class Photos:
+    """Pictures seen as a photo is seen, through the cache, so that a second run embeds nothing."""
+
+    def __init__(self, embedder: Embedder, cache: Cache, *, views: bool) -> None:
+        self._embedder, self._cache, self._views = embedder, cache, views
+
+    def embed(self, pictures: Sequence[bytes], *, simulate: bool = False) -> list[Vectors | None]:
+        """The raw vectors of each picture's views `(views, d)`; None where it cannot be read."""
+        with Bar("photos to judge by", len(pictures)) as bar:
+            found = []
+            for data in pictures:
+                found.append(self._embed(data, simulate))
+                bar.advance()
+        return found
+
+    def _embed(self, data: bytes, simulate: bool) -> Vectors | None:
+        content = content_hash(data)
+        key = f"{content} {'simulated' if simulate else 'as photo'} {self._views}"
+        spec = self._embedder.spec
+        if not self._cache.has_vector(spec.fingerprint, key):
+            picture = decode(data)
+            if isinstance(picture, Refusal):
+                return None
+            if simulate:
+                picture = photographed(picture, np.random.default_rng(int(content[:8], 16)))
+            raw = embed_views(self._views, self._embedder, picture)
+            if not usable(normalise(raw)).all():
+                return None
+            self._cache.put_vectors(spec.fingerprint, [key], raw.reshape(1, -1))
+        return self._cache.vectors(spec.fingerprint, [key], -1).reshape(-1, spec.dimension)
+
+
+def judge(
+    done: Indexed,
+    owners: Owners,
+    learned: Learned | None,
+    photos: Photos,
+    picture: Callable[[int], bytes],
+    user_photos: Sequence[bytes] = (),
+) -> Judged:
+    """Judge what a run has made. `picture` gives the bytes of the image of a row, `user_photos` some of those learned
+    from."""
+    rng = np.random.default_rng(0)
+    vectors = learned.vectors if learned else normalise(done.raw)
+    whole = Fold(np.arange(0), learned.projection if learned else None, vectors, owners)
+    some = sample(owners)
+    if several(owners[some]):
+        by = "held-out images"
+        found, answered = _held_out(done.raw[some], owners[some], some, learned, photos, picture, rng)
+    else:
+        by = "simulated photos"
+        starts = np.flatnonzero(np.diff(owners, prepend=-1))
+        rows = np.sort(rng.permutation(starts)[:PHOTOS_ASKED])
+        answered = _answered(photos.embed([picture(row) for row in rows], simulate=True), owners[rows], whole)
+        right = answered.scores.argmax(axis=1) == answered.owners
+        found = dict(zip(answered.owners.tolist(), right.astype(float).tolist(), strict=True))
+    names = {int(owner): image.product_id for owner, image in zip(owners, done.images, strict=True)}
+    by_name = {names[owner]: round(share, 4) for owner, share in found.items()}
+    estimate = float(np.mean(list(found.values()))) if found else 0.0
+    verdicts = {"product": _among_products(vectors, owners, answered, by)}
+    fitted_on = by
+    if user_photos:
+        shown = _answered(photos.embed(user_photos), np.full(len(user_photos), -1), whole)
+        answered, fitted_on = _Answered(shown.scores, shown.scores.argmax(axis=1)), "user photos"
+    if len(answered.owners):
+        verdicts["photo"] = _of_photos(answered, fitted_on)
+    return Judged(estimate, by, by_name, verdicts)
+
+
+def _held_out(
+    raw: Vectors,
+    owners: Owners,
+    some: NDArray[np.int64],
+    learned: Learned | None,
+    photos: Photos,
+    picture: Callable[[int], bytes],
+    rng: np.random.Generator,
+) -> tuple[dict[int, float], _Answered]:
+    """Of each product the share of its held-out images that find it; and some of them, asked as photos are."""
+    hits: dict[int, list[bool]] = {}
+    answered = []
+    for fold in folds(raw, owners, learned.recipe if learned else None):
+        queries = np.concatenate([photo_vector(fold.projection, raw[row : row + 1]) for row in fold.asks])
+        first = fold.owners[(queries @ fold.rows.T).argmax(axis=1)]
+        for owner, right in zip(owners[fold.asks].tolist(), (first == owners[fold.asks]).tolist(), strict=True):
+            hits.setdefault(owner, []).append(right)
+        asks = np.sort(rng.permutation(fold.asks)[: PHOTOS_ASKED // 2])
+        views = photos.embed([picture(int(some[row])) for row in asks])
+        answered.append(_answered(views, owners[asks], fold))
+    scores = np.concatenate([part.scores for part in answered])
+    found = {owner: float(np.mean(right)) for owner, right in hits.items()}
+    return found, _Answered(scores, np.concatenate([part.owners for part in answered]))
+
+
+def _answered(views: Sequence[Vectors | None], owners: Owners, catalog: Fold) -> _Answered:
+    kept = [(raw, owner) for raw, owner in zip(views, owners.tolist(), strict=True) if raw is not None]
+    asked = [photo_vector(catalog.projection, raw) for raw, _ in kept] or [catalog.rows[:0]]
+    return _Answered(catalog.scores(np.concatenate(asked)), np.array([owner for _, owner in kept], np.int64))
+
+
+def _of_photos(answered: _Answered, fitted_on: str) -> Verdicts:
+    """Thresholds by photos: a right answer against the best wrong one once the right product is taken out."""
+    right = answered.scores.argmax(axis=1) == answered.owners
+    absent = answered.scores.copy()
+    absent[np.arange(len(absent)), answered.owners] = -1
+    alarms = _first_evidence(absent)
+    believed = _first_evidence(answered.scores[right]) if right.any() else alarms
+    similar = min(np.quantile(believed, _LOST), np.quantile(alarms, 1 - _ALARMS["same"]))
+    variant = max(similar, np.quantile(alarms, 1 - _ALARMS["variant"]))
+    same = max(variant, np.quantile(alarms, 1 - _ALARMS["same"]))
+    levels = {"similar": float(similar), "variant": float(variant), "same": float(same)}
+    return Verdicts(
+        **levels,
+        false_alarms={name: round(float((alarms >= level).mean()), 4) for name, level in levels.items()},
+        lost=round(float((believed < similar).mean()), 4),
+        fitted_on=f"{len(alarms)} {fitted_on}",
+    )
+
+
+def _first_evidence(scores: Vectors) -> Vectors:
+    """Of each question the evidence for its first answer."""
+    return np.array([evidence(row)[0] for row in -np.sort(-scores, axis=1)[:, :2]], np.float32)
+
+
+def _among_products(vectors: Vectors, owners: Owners, answered: _Answered, by: str) -> Verdicts:
+    """Thresholds for product -> products: as near as few pairs of products are, or as one product's own pictures."""
+    some = sample(owners)[:2000]
+    pairs = vectors[some] @ vectors[some].T
+    others = pairs[owners[some][:, None] != owners[some][None, :]]
+    if not len(others):
+        others = np.zeros(1, np.float32)
+    similar, variant = (float(np.quantile(others, 1 - share)) for share in _PAIRS.values())
+    own = answered.scores[np.arange(len(answered.owners)), answered.owners]
+    same = max(variant, float(np.median(own))) if len(own) else variant
+    levels = {"similar": similar, "variant": variant, "same": same}
+    alarms = {name: round(float((others >= level).mean()), 6) for name, level in levels.items()}
+    return Verdicts(**levels, false_alarms=alarms, lost=0.0, fitted_on=f"pairs of products, and {by}")
