@@ -10,7 +10,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help index images evaluate serve demo test check format
+.PHONY: help index images evaluate changes serve demo test check format
 
 help: ## Show this list
 	@echo "image-similarity: which products look most like this product, or like this photo?"
@@ -25,6 +25,9 @@ images: $(VENV)/installed ## Only fetch its images, into DATA/images: DPT=371 DO
 
 evaluate: $(VENV)/installed ## Measure the answers: DPT= DOMAIN= [PHOTOS=photos.csv AGAINST=snapshot]
 	@$(RUN) -m indexer evaluate
+
+changes: $(VENV)/installed ## See whose answers changed since the snapshot before: DPT= DOMAIN= [AGAINST=snapshot]
+	@$(RUN) -m indexer changes
 
 serve: $(VENV)/installed ## Answer over HTTP: [HOST=127.0.0.1 PORT=8000 DATA=./data WORKERS=2]
 	@exec $(RUN) -m server

@@ -12,9 +12,19 @@ import click
 import numpy as np
 from rich.console import Console
 
+from indexer import health
 from indexer.cache import Cache, content_hash
 from indexer.calibration import PHOTOS_ASKED, Judged, Photos, judge
-from indexer.config import IndexConfig, config, demo_options, evaluate_options, image_options, index_options
+from indexer.changes import show_changes
+from indexer.config import (
+    IndexConfig,
+    changes_options,
+    config,
+    demo_options,
+    evaluate_options,
+    image_options,
+    index_options,
+)
 from indexer.demo import demo as run_demo
 from indexer.evaluate import kept_pictures, measure_snapshots
 from indexer.fitting import Owners
@@ -24,7 +34,9 @@ from indexer.pipeline import Indexed, fetch_images, index_images
 from indexer.sources import Source
 from shared.embedders import Embedder, load
 from shared.errors import RunStopped, SimilarityError, SnapshotError
+from shared.neighbours import nearest_products
 from shared.partition import Partition
+from shared.products import starts
 from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot
 from shared.vectors import Vectors, normalise
 
@@ -62,7 +74,13 @@ def index(**options: Any) -> None:
         learned = learn(done.raw, owners, done.plain, shown.raw if shown else None) if job.learned else None
         vectors = learned.vectors if learned else normalise(done.raw[:, : done.plain])
         judged = _judged(done, owners, vectors, learned, shown, embedder, cache)
-        quality = {**judged.to_dict(), "coverage": round(len(numbers) / done.report.products, 4)}
+        near = nearest_products(vectors, starts(done.images))
+        faults = health.find(done, near, cache.look)
+        quality = {
+            **judged.to_dict(),
+            "coverage": round(len(numbers) / done.report.products, 4),
+            "health": health.counts(faults),
+        }
         snapshot_id = write_snapshot(
             job.data,
             Draft(
@@ -77,6 +95,7 @@ def index(**options: Any) -> None:
                 report={**done.report.to_dict(), "found": judged.found},
                 refused_csv=done.report.refused_csv(),
                 quality={**quality, "learned": learned.report} if learned else quality,
+                neighbours=near,
             ),
         )
         folder = job.partition.folder(job.data) / snapshot_id
@@ -86,6 +105,8 @@ def index(**options: Any) -> None:
         if learned:
             _console.print(f"Learned: {learned.report['parts']}", soft_wrap=True)
         _console.print(f"Estimated R@1: {judged.estimate:.3f}, by {judged.by}")
+        room = job.data / "health" / job.partition.department / job.partition.domain
+        _console.print(health.publish(room, faults, kept_pictures(cache)), soft_wrap=True)
         _publish(job, snapshot_id)
     _console.print(f"Snapshot {snapshot_id} is current. Serve it: make serve", soft_wrap=True)
 
@@ -127,6 +148,13 @@ def images(**options: Any) -> None:
 def evaluate(department: str, domain: str, data: Path, photos: Path | None, against: str | None) -> None:
     """Measure the answers, with photos whose product is known, or without any by what the catalog itself shows."""
     measure_snapshots(data, Partition(department, domain), photos, against, _console)
+
+
+@main.command()
+@changes_options
+def changes(department: str, domain: str, data: Path, against: str | None) -> None:
+    """Show which products' first answers changed most since another snapshot."""
+    show_changes(data, Partition(department, domain), against, _console)
 
 
 @main.command()

@@ -1,6 +1,6 @@
 """What earlier runs fetched and embedded, so that only what changed is done again.
 
-<data>/cache/cache.sqlite    per URL: validators and content hash; per content hash and network: the vector
+<data>/cache/cache.sqlite    per URL: validators and content hash; per content hash: look, and vector per network
 <data>/cache/images/ab/..    the bytes, by content hash, so that another network need not fetch them again
 """
 
@@ -16,6 +16,7 @@ from types import TracebackType
 import numpy as np
 
 from indexer.download import Validators
+from indexer.look import Look
 from shared.errors import ConfigError
 from shared.vectors import Vectors
 
@@ -26,6 +27,10 @@ CREATE TABLE IF NOT EXISTS fetched (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS vectors (
     fingerprint TEXT, content TEXT, vector BLOB NOT NULL, PRIMARY KEY (fingerprint, content)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pictures (
+    content TEXT PRIMARY KEY, width INTEGER NOT NULL, height INTEGER NOT NULL, contrast INTEGER NOT NULL,
+    thumbnail BLOB NOT NULL
 ) WITHOUT ROWID;
 """
 
@@ -108,6 +113,9 @@ class Cache:
             temporary.replace(path)
         return content
 
+    def has_bytes(self, content: str) -> bool:
+        return content != "" and self.path(content).exists()
+
     def bytes(self, content: str) -> bytes | None:
         """The bytes of that content, or None where they are not kept or are damaged."""
         with suppress(OSError):
@@ -115,6 +123,16 @@ class Cache:
             if content_hash(data) == content:
                 return data
         return None
+
+    def look(self, content: str) -> Look | None:
+        """What was measured of that content; None of what is no picture, or was decoded before looks were kept."""
+        query = "SELECT width, height, contrast, thumbnail FROM pictures WHERE content = ?"
+        row = self._db.execute(query, (content,)).fetchone()
+        return Look(*row) if row else None
+
+    def put_look(self, content: str, look: Look) -> None:
+        fields = (content, look.width, look.height, look.contrast, look.thumbnail)
+        self._db.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?)", fields)
 
     def has_vector(self, fingerprint: str, content: str) -> bool:
         query = "SELECT 1 FROM vectors WHERE fingerprint = ? AND content = ?"

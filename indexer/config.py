@@ -54,6 +54,7 @@ _PARTITION = (
     _option("DPT", "--department", "Department, e.g. 371.", required=True),
     _option("DOMAIN", "--domain", "Domain, e.g. 0341.", required=True),
 )
+_AGAINST = _option("AGAINST", "--against", "Id of another snapshot of the partition, to compare with.")
 _OPTIONS = (
     *_PARTITION,
     _DATA,
@@ -105,12 +106,16 @@ def image_options(command: _F) -> _F:
     return _decorated(command, _OPTIONS)
 
 
+def changes_options(command: _F) -> _F:
+    """Decorate a command with the options of a comparison of two snapshots."""
+    return _decorated(command, (*_PARTITION, _DATA, _AGAINST))
+
+
 def evaluate_options(command: _F) -> _F:
     """Decorate a command with the options of an evaluation."""
     file = click.Path(path_type=Path, exists=True, dir_okay=False)
     photos = _option("PHOTOS", "--photos", "CSV of photos: product_id_model;id;path; without it simulated.", type=file)
-    against = _option("AGAINST", "--against", "Id of another snapshot of the partition, to compare with.")
-    return _decorated(command, (*_PARTITION, _DATA, photos, against))
+    return _decorated(command, (*_PARTITION, _DATA, photos, _AGAINST))
 
 
 def demo_options(command: _F) -> _F:

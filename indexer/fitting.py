@@ -58,8 +58,10 @@ class Features:
         return Features(self.head[which], self.middle[which])
 
 
-def fit(images: Features, owners: Owners, photos: Features | None, recipe: Recipe) -> tuple[Projection, Vectors]:
-    """Fit by a recipe. Returns the projection, and the catalog's rows in its space."""
+def fit(
+    images: Features, owners: Owners, photos: Features | None, recipe: Recipe, *, reduce: bool = False
+) -> tuple[Projection, Vectors]:
+    """Fit by a recipe, in fewer dimensions with `reduce`. Returns the projection, and the catalog's rows in its space."""
     part = images.middle if recipe.middle else images.head
     start = images.head.shape[1] if recipe.middle else 0
     shown = (photos.middle if recipe.middle else photos.head) if photos and recipe.photos else None
@@ -70,7 +72,7 @@ def fit(images: Features, owners: Owners, photos: Features | None, recipe: Recip
         matrix = whitening(_within(part - centre, owners), _RIDGE)
     elif shown is not None and recipe.photos != "centre":
         matrix = _spread(shown - photo_centre)
-    if (part.shape[1] if matrix is None else matrix.shape[1]) > DIMENSION and len(part) > 4 * DIMENSION:
+    if reduce and (part if matrix is None else matrix).shape[1] > DIMENSION and len(part) > 4 * DIMENSION:
         axes = _principal(normalise(part - centre if matrix is None else (part - centre) @ matrix))
         matrix = axes if matrix is None else matrix @ axes
     means = np.stack([centre, photo_centre]).astype(np.float32)
@@ -131,8 +133,9 @@ def _within(centred: Vectors, owners: Owners) -> Vectors:
 
 def whitening(scatter: Vectors, ridge: float) -> Vectors:
     """The matrix `(d, d)` in whose space that scatter is round, but for a ridge of its mean variance."""
-    values, axes = np.linalg.eigh(scatter)
-    return np.asarray(axes / np.sqrt(np.maximum(values, 0) + ridge * values.mean()), np.float32)
+    wide = scatter.astype(np.float64)
+    wide[np.diag_indices(len(wide))] += max(ridge * np.trace(wide) / len(wide), 1e-12)
+    return np.asarray(np.linalg.inv(np.linalg.cholesky(wide)).T, np.float32)
 
 
 def _spread(photos: Vectors) -> Vectors:

@@ -47,10 +47,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Rows under a heading."""
+    """Rows under a heading, several beside each other where they are short."""
 
     title: str
     rows: Sequence[Row]
+
+    @property
+    def wide(self) -> int:
+        """How many pixels a row takes."""
+        return 160 * max((1 + len(row.answers) for row in self.rows), default=1)
 
 
 def page(title: str, intro: str, sections: Sequence[Section]) -> str:

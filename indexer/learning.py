@@ -7,13 +7,14 @@ and left out unless it wins there; what is kept is then fitted on all of it.
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.fitting import Features, Owners, Recipe, fit
-from shared.projection import Projection
+from shared.projection import Projection, rooted
 from shared.similar import photo_vector
 from shared.vectors import Vectors, normalise
 
@@ -67,8 +68,11 @@ def folds(raw: Vectors, owners: Owners, plain: int, recipe: Recipe | None) -> li
     The halves are cut across the product's main direction, so that near copies of one shot fall on one side. Rows must
     be grouped by product. Without a recipe, vectors are as the network gives them.
     """
+    return _folds(raw, owners, plain, recipe, _halves(rooted(raw[:, :plain]), owners))
+
+
+def _folds(raw: Vectors, owners: Owners, plain: int, recipe: Recipe | None, side: NDArray[np.int64]) -> list[Fold]:
     images = Features.of(raw, plain)
-    side = _halves(images.head, owners)
     found = []
     for held in (0, 1):
         rest = side != held
@@ -104,13 +108,15 @@ def learn(raw: Vectors, owners: Owners, plain: int, photos: Vectors | None = Non
         parts = [{"centre": True}, {"centre": True, "within": True}, {"middle": True}, {"pull": True}]
         if not few.middle.shape[1]:
             parts.remove({"middle": True})
-        recipe = _climb(recipe, parts, lambda trial: _found(raw[some], few_owners, plain, trial), figures)
+        side = _halves(few.head, few_owners)
+        judge = partial(_found, raw[some], few_owners, plain, side)
+        recipe = _climb(recipe, parts, judge, figures)
     shown = None
     if photos is not None and len(photos) >= ENOUGH_PHOTOS:
         shown = Features.of(photos[np.random.default_rng(0).permutation(len(photos))[:_MOST]], plain)
         ways = [{"photos": way} for way in _ways(few, few_owners, shown, recipe)]
         recipe = _climb(recipe, ways, lambda trial: _agreed(few, few_owners, shown, trial), figures)
-    projection, vectors = fit(images, owners, shown, recipe)
+    projection, vectors = fit(images, owners, shown, recipe, reduce=True)
     return Learned(projection, vectors, {"parts": asdict(recipe), "judged": figures})
 
 
@@ -128,10 +134,10 @@ def _climb(
     return recipe
 
 
-def _found(raw: Vectors, owners: Owners, plain: int, recipe: Recipe) -> float:
+def _found(raw: Vectors, owners: Owners, plain: int, side: NDArray[np.int64], recipe: Recipe) -> float:
     """How often an image that was held out finds its product first."""
     right = []
-    for fold in folds(raw, owners, plain, recipe):
+    for fold in _folds(raw, owners, plain, recipe, side):
         assert fold.projection
         (block,) = fold.projection.blocks
         queries = block.apply(block.part(raw[fold.asks]), 1)

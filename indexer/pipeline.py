@@ -15,10 +15,12 @@ from itertools import compress
 import numpy as np
 
 from indexer.cache import Cache, Known, content_hash
-from indexer.catalog import Catalog, CatalogRow, RefusedRow
+from indexer.catalog import Catalog, CatalogRow
 from indexer.download import Downloader, Fetched, Limits, Unchanged
+from indexer.ledger import Ledger
+from indexer.look import Look, look
 from indexer.progress import Bar
-from indexer.report import RunReport, Tally
+from indexer.report import RunReport
 from indexer.urls import UrlTemplate
 from shared.embedders import Embedder
 from shared.errors import RunStopped
@@ -28,18 +30,17 @@ from shared.refusals import Kind, Refusal
 from shared.vectors import Vectors, normalise, usable
 
 BATCH = 16
-# So many failures without a single success mean that the image server is down.
-_HOPELESS = 200
 # Seconds that a batch waits to grow.
 _PATIENCE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """What a run yields: images grouped by product, the network's raw vectors row by row, how many of their values are
-    the head, and the report."""
+    """What a run yields: images grouped by product; row by row their content hashes and the network's raw vectors; how
+    many of those values are the head; and the report."""
 
     images: Sequence[ProductImage]
+    contents: Sequence[str]
     raw: Vectors
     plain: int
     report: RunReport
@@ -57,18 +58,17 @@ class Plan:
 def index_images(catalog: Catalog, template: UrlTemplate, embedder: Embedder, cache: Cache, plan: Plan) -> Indexed:
     """Fetch and embed a catalog's images. Raises `RunStopped` where more are lost than may be, or nothing is left."""
     started = time.monotonic()
-    run = _Run(catalog, template, embedder, cache, plan)
-    asyncio.run(run.go())
-    contents = run.contents()
+    spec = embedder.spec
+    ledger = Ledger(catalog, template, cache, spec.fingerprint, plan.max_failures)
+    asyncio.run(_Run(ledger, embedder, cache, plan).go())
+    contents = ledger.contents()
     if not contents:
-        reasons = ", ".join({str(item.refusal.kind): None for item in run.refused()})
+        reasons = ", ".join({str(item.refusal.kind): None for item in ledger.refused()})
         raise RunStopped(f"No image of the catalog {catalog.uri} could be used ({reasons}). Nothing was published.")
-    rows = _by_product(contents)
-    ordered = (contents[row] for row in rows)
-    vectors = cache.vectors(embedder.spec.fingerprint, ordered, embedder.spec.dimension)
-    images = [ProductImage(row.product_id, row.image_id, run.located[row], row.attributes) for row in rows]
-    report = run.report(rows, embedder.spec.name, time.monotonic() - started)
-    return Indexed(images, vectors, embedder.spec.plain_dimension, report)
+    vectors = cache.vectors(spec.fingerprint, contents.values(), spec.dimension)
+    images = [ProductImage(row.product_id, row.image_id, ledger.located[row], row.attributes) for row in contents]
+    report = ledger.report(contents, spec.name, time.monotonic() - started)
+    return Indexed(images, list(contents.values()), vectors, spec.plain_dimension, report)
 
 
 def fetch_images(
@@ -76,10 +76,10 @@ def fetch_images(
 ) -> tuple[RunReport, dict[CatalogRow, str]]:
     """Fetch a catalog's images and embed nothing. Returns the report and the content hash of each row's bytes."""
     started = time.monotonic()
-    run = _Run(catalog, template, None, cache, plan)
-    asyncio.run(run.go())
-    contents = run.contents()
-    return run.report(list(contents), "", time.monotonic() - started), contents
+    ledger = Ledger(catalog, template, cache, "", plan.max_failures)
+    asyncio.run(_Run(ledger, None, cache, plan).go())
+    contents = ledger.contents()
+    return ledger.report(contents, "", time.monotonic() - started), contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,76 +91,39 @@ class _Content:
 
 
 class _Run:
-    """The state of one run. `outcomes` says of each URL its content hash, or why it is refused."""
+    """The stages of one run and what flows between them. What comes of each URL goes into the ledger."""
 
-    def __init__(
-        self, catalog: Catalog, template: UrlTemplate, embedder: Embedder | None, cache: Cache, plan: Plan
-    ) -> None:
-        self._catalog, self._embedder, self._cache, self._plan = catalog, embedder, cache, plan
-        self.outcomes: dict[str, str | Refusal] = {}
-        self.located: dict[CatalogRow, str] = {}
-        self._tally = Tally()
-        self._refused = list(catalog.refused)
-        for row in catalog.rows:
-            url = template.fill(row)
-            if isinstance(url, Refusal):
-                self._refused.append(RefusedRow(row, url))
-            else:
-                self.located[row] = url
-        self._urls = dict.fromkeys(self.located.values())
-        self._lost = self._usable = 0
+    def __init__(self, ledger: Ledger, embedder: Embedder | None, cache: Cache, plan: Plan) -> None:
+        self._ledger, self._embedder, self._cache, self._plan = ledger, embedder, cache, plan
+        self._tally = ledger.tally
         self._embedding: set[str] = set()
         self._decoding: dict[str, asyncio.Event] = {}
-        self._bad: dict[str, Refusal] = {}
         self._queue: asyncio.Queue[tuple[str, Picture] | None] = asyncio.Queue(2 * BATCH)
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
 
     async def go(self) -> None:
         """Bring every URL to its outcome."""
-        limits = self._plan.limits
-        urls = iter(self._urls)
+        limits, total = self._plan.limits, len(self._ledger.urls)
+        urls = iter(self._ledger.urls)
         try:
-            with Bar("images", len(self._urls)) as self._bar:
+            with Bar("images", total) as self._bar:
                 async with Downloader(limits) as self._downloader, asyncio.TaskGroup() as embedding:
                     if self._embedder:
                         embedding.create_task(self._embed_all(self._embedder))
                     async with asyncio.TaskGroup() as fetching:
                         # Twice as many as connections: those that wait before another try hold none.
-                        for _ in range(min(2 * limits.connections, len(self._urls))):
+                        for _ in range(min(2 * limits.connections, total)):
                             fetching.create_task(self._work(urls))
                     await self._queue.put(None)
-            self._conclude()
+            self._ledger.close()
         except ExceptionGroup as group:
             raise _first(group) from group
         finally:
             self._decoders.shutdown(cancel_futures=True)
 
-    def refused(self) -> list[RefusedRow]:
-        """Every row that is not indexed, in the catalog's order."""
-        late = [RefusedRow(row, why) for row in self.located if isinstance(why := self.outcome(row), Refusal)]
-        return sorted(self._refused + late, key=lambda item: item.row.number)
-
-    def contents(self) -> dict[CatalogRow, str]:
-        """The content hash of every row that can be indexed."""
-        return {row: content for row in self.located if isinstance(content := self.outcome(row), str)}
-
-    def outcome(self, row: CatalogRow) -> str | Refusal:
-        """What became of a located row: the content hash of its image, or why it is refused."""
-        return self.outcomes[self.located[row]]
-
-    def report(self, indexed: Sequence[CatalogRow], model: str, seconds: float) -> RunReport:
-        everything = (*self._catalog.rows, *(item.row for item in self._catalog.refused))
-        products = len({row.product_id for row in everything if row.product_id})
-        return RunReport(self._catalog.count, products, indexed, self.refused(), self._tally, seconds, model)
-
     async def _work(self, urls: Iterable[str]) -> None:
         for url in urls:
-            outcome = await self._settle(url)
-            if isinstance(outcome, Refusal):
-                self._lost += 1
-                self._stop_if_hopeless(outcome)
-            else:
-                self._usable += 1
+            self._ledger.write(url, await self._settle(url))
             self._bar.advance()
 
     async def _settle(self, url: str) -> str | Refusal:
@@ -168,31 +131,9 @@ class _Run:
         known = self._cache.known(url)
         found = await self._fetch(url, known)
         outcome = found if isinstance(found, Refusal) else await self._embed(found)
-        self.outcomes[url] = outcome
-        if isinstance(outcome, Refusal) and known and known.good and self._cache.path(known.good).exists():
+        if isinstance(outcome, Refusal) and known and self._cache.has_bytes(known.good):
             await self._embed(_Content(known.good))  # it may be kept, and a new network has no vector of it yet
         return outcome
-
-    def _conclude(self) -> None:
-        """Decide on each URL when all is known: remember what became of it, and keep what an earlier run had."""
-        lost = 0
-        for url, outcome in self.outcomes.items():
-            final = self._bad.get(outcome, outcome) if isinstance(outcome, str) else outcome
-            known = self._cache.known(url)
-            if isinstance(final, str):
-                if self._embedder:
-                    self._cache.settle(url, usable=True)
-            elif final.kind == Kind.GONE:
-                self._cache.forget(url)  # what was taken down must not come back
-            else:
-                self._cache.settle(url, usable=False)
-                if known and known.good and (self._has_vector(known.good) if self._embedder else self._has(known.good)):
-                    self._tally.kept[url], final = final, known.good
-            lost += isinstance(final, Refusal) or url in self._tally.kept
-            self.outcomes[url] = final
-        self._lost = lost
-        if refusal := next((item for item in self._bad.values()), None):
-            self._stop_if_hopeless(refusal)
 
     async def _fetch(self, url: str, known: Known | None) -> _Content | Refusal:
         """What is at the URL now. The server is asked only where it must be, and sends bytes only if they changed."""
@@ -214,7 +155,7 @@ class _Run:
 
     def _has(self, content: str) -> bool:
         """Whether the cache has what this run needs of that content: its vector, or else its bytes."""
-        return self._has_vector(content) or (content != "" and self._cache.path(content).exists())
+        return self._has_vector(content) or self._cache.has_bytes(content)
 
     def _has_vector(self, content: str) -> bool:
         return self._embedder is not None and self._cache.has_vector(self._embedder.spec.fingerprint, content)
@@ -226,8 +167,8 @@ class _Run:
             return content
         while content in self._decoding:  # under another URL, at this moment
             await self._decoding[content].wait()
-        if content in self._bad:
-            return self._bad[content]
+        if content in self._ledger.bad:
+            return self._ledger.bad[content]
         if content in self._embedding:
             return content
         if self._has_vector(content):
@@ -237,11 +178,13 @@ class _Run:
         data = found.data if found.data is not None else self._cache.bytes(content)
         size = self._embedder.spec.image_size
         loop = asyncio.get_running_loop()
-        picture = await loop.run_in_executor(self._decoders, _prepared, data or b"", size)
+        prepared = await loop.run_in_executor(self._decoders, _prepared, data or b"", size)
         self._decoding.pop(content).set()
-        if isinstance(picture, Refusal):
-            self._bad[content] = picture
-            return picture
+        if isinstance(prepared, Refusal):
+            self._ledger.bad[content] = prepared
+            return prepared
+        picture, seen = prepared
+        self._cache.put_look(content, seen)
         self._embedding.add(content)
         await self._queue.put((content, picture))
         return content
@@ -266,34 +209,15 @@ class _Run:
     def _keep(self, embedder: Embedder, contents: Sequence[str], vectors: Vectors) -> None:
         good = usable(normalise(vectors))
         for content in compress(contents, ~good):
-            self._bad[content] = Refusal(Kind.BAD_VECTOR, "The network gives no finite vector for this picture.")
+            self._ledger.bad[content] = Refusal(Kind.BAD_VECTOR, "The network gives no finite vector for this picture.")
         self._tally.embedded += int(good.sum())
         self._cache.put_vectors(embedder.spec.fingerprint, compress(contents, good), vectors[good])
 
-    def _stop_if_hopeless(self, last: Refusal) -> None:
-        total = len(self._urls)
-        if self._lost > self._plan.max_failures * total:
-            raise RunStopped(
-                f"{self._lost:,} of {total:,} images are lost, more than MAX_FAILURES={self._plan.max_failures:g} "
-                f"allows; the last: {last.detail} Nothing was published. Mend the images, or raise MAX_FAILURES."
-            )
-        if self._lost >= _HOPELESS and not self._usable:
-            raise RunStopped(
-                f"None of the first {self._lost:,} images could be had; the last: {last.detail} Nothing was published."
-            )
 
-
-def _prepared(data: bytes, size: int) -> Picture | Refusal:
+def _prepared(data: bytes, size: int) -> tuple[Picture, Look] | Refusal:
+    """The picture as the network takes it, and what is measured of it."""
     picture = decode(data)
-    return picture if isinstance(picture, Refusal) else square(picture, size)
-
-
-def _by_product(rows: Iterable[CatalogRow]) -> list[CatalogRow]:
-    """Rows grouped by product, products in the order of their first row."""
-    groups: dict[str, list[CatalogRow]] = {}
-    for row in rows:
-        groups.setdefault(row.product_id, []).append(row)
-    return [row for group in groups.values() for row in group]
+    return picture if isinstance(picture, Refusal) else (square(picture, size), look(picture))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -63,15 +63,21 @@ class Neighbour:
 def write_products(images: Sequence[ProductImage], folder: Path) -> None:
     """Write the four files. Raises `ValueError` where images of a product do not stand together."""
     lines = [_line(image) + b"\n" for image in images]
-    starts = [0] + [row for row, (a, b) in enumerate(pairwise(images), 1) if a.product_id != b.product_id]
-    ids = [images[row].product_id for row in starts] if images else []
+    begins = starts(images)
+    ids = [images[row].product_id for row in begins[:-1]]
     if len(set(ids)) != len(ids):
         raise ValueError("the images of a product must stand together")
     lookup = np.array([(_hash(product_id), number) for number, product_id in enumerate(ids)], _LOOKUP)
     write_synced(folder / "products.jsonl", b"".join(lines))
     write_array(folder / "products.offsets.npy", np.cumsum([0, *map(len, lines)], dtype=np.int64))
-    write_array(folder / "products.starts.npy", np.array([*starts, len(images)], np.int32))
+    write_array(folder / "products.starts.npy", begins)
     write_array(folder / "products.lookup.npy", np.sort(lookup, order=("hash", "product")))
+
+
+def starts(images: Sequence[ProductImage]) -> NDArray[np.int32]:
+    """Where each product begins, and the number of rows: `(products + 1,)`."""
+    changes = [row for row, (a, b) in enumerate(pairwise(images), 1) if a.product_id != b.product_id]
+    return np.array([*([0] if images else []), *changes, len(images)], np.int32)
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:

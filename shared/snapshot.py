@@ -75,7 +75,8 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What goes into a new snapshot. `images` and the rows of `vectors` correspond, and are grouped by product."""
+    """What goes into a new snapshot. `images` and the rows of `vectors` correspond, and are grouped by product.
+    `neighbours` is computed where it is not given."""
 
     partition: Partition
     images: Sequence[ProductImage]
@@ -88,6 +89,7 @@ class Draft:
     report: Mapping[str, Any]
     refused_csv: bytes
     quality: Mapping[str, Any] = field(default_factory=dict)
+    neighbours: Neighbours | None = None
 
 
 def write_snapshot(data: Path, draft: Draft) -> str:
@@ -103,7 +105,7 @@ def write_snapshot(data: Path, draft: Draft) -> str:
         stores.build(draft.store, draft.vectors, folder)
         write_products(draft.images, folder)
         table = ProductTable(folder)
-        write_neighbours(nearest_products(draft.vectors, table.starts), folder)
+        write_neighbours(draft.neighbours or nearest_products(draft.vectors, table.starts), folder)
         if draft.projection:
             draft.projection.write(folder)
         write_synced(folder / "report.json", json.dumps(draft.report, indent=1).encode())
