@@ -61,7 +61,7 @@ class Features:
 def fit(
     images: Features, owners: Owners, photos: Features | None, recipe: Recipe, *, reduce: bool = False
 ) -> tuple[Projection, Vectors]:
-    """Fit by a recipe, in fewer dimensions with `reduce`. Returns the projection, and the catalog's rows in its space."""
+    """Fit by a recipe; `reduce`: in fewer dimensions. Returns the projection, and the catalog's rows in its space."""
     part = images.middle if recipe.middle else images.head
     start = images.head.shape[1] if recipe.middle else 0
     shown = (photos.middle if recipe.middle else photos.head) if photos and recipe.photos else None
