@@ -15,11 +15,12 @@ from indexer.evaluate import kept_pictures
 from indexer.health import Fault, Finding, counts, find, publish
 from indexer.look import difference, look
 from indexer.pipeline import Indexed, index_images
+from indexer.report import RunReport, Tally
 from indexer.sample import product_files, shop_products
 from indexer.sources import Source
 from shared.embedders import load
 from shared.images import decode
-from shared.neighbours import nearest_products
+from shared.neighbours import Neighbours, nearest_products
 from shared.partition import Partition
 from shared.products import ProductImage, starts
 from shared.vectors import normalise
@@ -101,9 +102,11 @@ def test_duplicates_are_one_picture_whatever_its_encoding_and_no_variants(cdn: I
     }
     for name, copy in copies.items():
         cdn.answers = {"/one": drawn(5, (400, 400)), "/copy": copy, "/variant": encoded(other), "/else": drawn(6)}
-        findings = examined(tmp_path / name, cdn.url, ["b;one", "a;copy", "c;variant", "d;else"])
+        cdn.answers["/else2"] = drawn(7)
+        findings = examined(tmp_path / name, cdn.url, ["b;else2", "b;one", "a;copy", "c;variant", "d;else"])
         (pair,) = [finding for finding in findings if finding.kind == Fault.DUPLICATE]
         assert (pair.image.product_id, pair.related) == ("a", "b"), name
+        assert [image.image_id for image in pair.beside] == ["one"]
         assert ("very same" in pair.detail) == (name == "same")
         assert not of(Fault.PLACEHOLDER, findings)
 
@@ -127,6 +130,17 @@ def test_misfiled_products_lie_among_another_category(cdn: ImageServer, tmp_path
     (wrong,) = [finding for finding in findings if finding.kind == Fault.MISFILED]
     assert wrong.image.product_id == "p7"
     assert wrong.detail.startswith("It is filed under kind 0; 10 of the 10 products most like it are kind 1")
+
+
+@pytest.mark.parametrize(("others", "found_out"), [(7, False), (8, True)])
+def test_a_product_between_two_categories_is_not_misfiled(others: int, found_out: bool) -> None:
+    images = [ProductImage(str(n), "1", "", {"category": "ab"[n // 20]}) for n in range(40)]
+    rows = np.array([[n // 20 * 20 + (n + step) % 20 for step in range(1, 11)] for n in range(40)], np.int32)
+    rows[0] = [*range(20, 20 + others), *range(1, 11 - others)]
+    report = RunReport(40, 40, [], [], Tally(), 1, "")
+    done = Indexed(images, [str(n) for n in range(40)], np.ones((40, 2), np.float32), report)
+    findings = find(done, Neighbours(rows, np.ones((40, 10), np.float32)), lambda content: None)
+    assert [finding.image.product_id for finding in findings] == ["0"] * found_out
 
 
 def test_categories_that_are_not_visual_misfile_nothing(cdn: ImageServer, tmp_path: Path) -> None:
