@@ -27,8 +27,9 @@ from indexer.config import (
 )
 from indexer.demo import demo as run_demo
 from indexer.evaluate import kept_pictures, measure_snapshots
+from indexer.fitting import Owners
 from indexer.gate import objections
-from indexer.learning import ENOUGH_PHOTOS, Learned, Owners, learn
+from indexer.learning import ENOUGH_PHOTOS, Learned, learn
 from indexer.pipeline import Indexed, fetch_images, index_images
 from indexer.sources import Source
 from shared.embedders import Embedder, load
@@ -37,7 +38,7 @@ from shared.neighbours import nearest_products
 from shared.partition import Partition
 from shared.products import starts
 from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot
-from shared.vectors import normalise
+from shared.vectors import Vectors, normalise
 
 _console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
 
@@ -70,9 +71,9 @@ def index(**options: Any) -> None:
         numbers: dict[str, int] = {}
         owners = np.array([numbers.setdefault(image.product_id, len(numbers)) for image in done.images])
         shown = _user_photos(job, embedder, cache)
-        learned = learn(done.raw, owners, shown.raw if shown else None) if job.learned else None
-        judged = _judged(done, owners, learned, shown, embedder, cache)
-        vectors = learned.vectors if learned else normalise(done.raw)
+        learned = learn(done.raw, owners, done.plain, shown.raw if shown else None) if job.learned else None
+        vectors = learned.vectors if learned else normalise(done.raw[:, : done.plain])
+        judged = _judged(done, owners, vectors, learned, shown, embedder, cache)
         near = nearest_products(vectors, starts(done.images))
         faults = health.find(done, near, cache.look)
         quality = {
@@ -172,7 +173,13 @@ def _user_photos(job: IndexConfig, embedder: Embedder, cache: Cache) -> Indexed 
 
 
 def _judged(
-    done: Indexed, owners: Owners, learned: Learned | None, shown: Indexed | None, embedder: Embedder, cache: Cache
+    done: Indexed,
+    owners: Owners,
+    vectors: Vectors,
+    learned: Learned | None,
+    shown: Indexed | None,
+    embedder: Embedder,
+    cache: Cache,
 ) -> Judged:
     read = kept_pictures(cache)
     photos = Photos(embedder, cache, views=learned is not None)
@@ -180,7 +187,7 @@ def _judged(
     if shown and len(shown.images) >= ENOUGH_PHOTOS:
         chosen = np.random.default_rng(0).permutation(len(shown.images))[:PHOTOS_ASKED]
         user_photos = [read(shown.images[number]) for number in chosen]
-    return judge(done, owners, learned, photos, lambda row: read(done.images[row]), user_photos)
+    return judge(done, owners, vectors, learned, photos, lambda row: read(done.images[row]), user_photos)
 
 
 def _file_name(product_id: str, image_id: str) -> str:

@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.cache import Cache, content_hash
-from indexer.learning import Fold, Learned, Owners, folds, sample, several
+from indexer.fitting import Owners
+from indexer.learning import Fold, Learned, folds, sample, several
 from indexer.phone import photographed
 from indexer.pipeline import Indexed
 from indexer.progress import Bar
 from shared.embedders import Embedder
 from shared.images import decode
 from shared.refusals import Refusal
-from shared.similar import embed_views, photo_vector
+from shared.similar import embed_views
 from shared.vectors import Vectors, normalise, usable
 from shared.verdicts import Verdicts, evidence
 
@@ -88,20 +89,22 @@ class Photos:
 def judge(
     done: Indexed,
     owners: Owners,
+    vectors: Vectors,
     learned: Learned | None,
     photos: Photos,
     picture: Callable[[int], bytes],
     user_photos: Sequence[bytes] = (),
 ) -> Judged:
-    """Judge what a run has made. `picture` gives the bytes of the image of a row, `user_photos` some of those learned
-    from."""
+    """Judge what a run has made, `vectors` being the rows that will be searched.
+
+    `picture` gives the bytes of the image of a row, `user_photos` some of those learned from.
+    """
     rng = np.random.default_rng(0)
-    vectors = learned.vectors if learned else normalise(done.raw)
-    whole = Fold(np.arange(0), learned.projection if learned else None, vectors, owners)
+    whole = Fold(np.arange(0), learned.projection if learned else None, vectors, owners, done.plain)
     some = sample(owners)
     if several(owners[some]):
         by = "held-out images"
-        found, answered = _held_out(done.raw[some], owners[some], some, learned, photos, picture, rng)
+        found, answered = _held_out(done, owners, some, learned, photos, picture, rng)
     else:
         by = "simulated photos"
         starts = np.flatnonzero(np.diff(owners, prepend=-1))
@@ -123,7 +126,7 @@ def judge(
 
 
 def _held_out(
-    raw: Vectors,
+    done: Indexed,
     owners: Owners,
     some: NDArray[np.int64],
     learned: Learned | None,
@@ -134,8 +137,9 @@ def _held_out(
     """Of each product the share of its held-out images that find it; and some of them, asked as photos are."""
     hits: dict[int, list[bool]] = {}
     answered = []
-    for fold in folds(raw, owners, learned.recipe if learned else None):
-        queries = np.concatenate([photo_vector(fold.projection, raw[row : row + 1]) for row in fold.asks])
+    raw, owners = done.raw[some], owners[some]
+    for fold in folds(raw, owners, done.plain, learned.recipe if learned else None):
+        queries = np.concatenate([fold.photo(raw[row : row + 1]) for row in fold.asks])
         first = fold.owners[(queries @ fold.rows.T).argmax(axis=1)]
         for owner, right in zip(owners[fold.asks].tolist(), (first == owners[fold.asks]).tolist(), strict=True):
             hits.setdefault(owner, []).append(right)
@@ -149,7 +153,7 @@ def _held_out(
 
 def _answered(views: Sequence[Vectors | None], owners: Owners, catalog: Fold) -> _Answered:
     kept = [(raw, owner) for raw, owner in zip(views, owners.tolist(), strict=True) if raw is not None]
-    asked = [photo_vector(catalog.projection, raw) for raw, _ in kept] or [catalog.rows[:0]]
+    asked = [catalog.photo(raw) for raw, _ in kept] or [catalog.rows[:0]]
     return _Answered(catalog.scores(np.concatenate(asked)), np.array([owner for _, owner in kept], np.int64))
 
 

@@ -21,8 +21,9 @@ from rich.table import Table
 
 from indexer.cache import Cache
 from indexer.catalog import parse_catalog
+from indexer.fitting import Recipe
 from indexer.gallery import Row, Section, Tile, page
-from indexer.learning import Recipe, folds, sample, several
+from indexer.learning import folds, sample, several
 from indexer.phone import photographed
 from indexer.progress import Bar
 from shared.embedders import Embedder
@@ -32,7 +33,7 @@ from shared.partition import Partition
 from shared.products import Neighbour, ProductImage
 from shared.refusals import Refusal
 from shared.similar import TEN as FIRST
-from shared.similar import photo_vector, similar_to_photo
+from shared.similar import similar_to_photo
 from shared.snapshot import Snapshot
 
 _SIMULATED, _HELD_OUT, _RESAMPLED, _SHOWN_ROWS, _SHOWN = 120, 500, 1000, 120, 5
@@ -159,10 +160,11 @@ def held_out_outcomes(snapshot: Snapshot, cache: Cache) -> list[Outcome]:
     parts = snapshot.manifest.quality.get("learned", {}).get("parts")
     picture = kept_pictures(cache)
     outcomes = []
-    for fold in folds(raw, owners[some], replace(Recipe(**parts), photos="") if parts else None):
+    recipe = replace(Recipe(**parts), photos="") if parts else None
+    for fold in folds(raw, owners[some], snapshot.spec.plain_dimension, recipe):
         rest = np.setdiff1d(np.arange(len(some)), fold.asks)
         for row in np.random.default_rng(0).permutation(fold.asks)[: _HELD_OUT // 2].tolist():
-            scores = (photo_vector(fold.projection, raw[row : row + 1]) @ fold.rows.T)[0]
+            scores = (fold.photo(raw[row : row + 1]) @ fold.rows.T)[0]
             best = np.argsort(-scores, kind="stable")
             _, first = np.unique(fold.owners[best], return_index=True)
             nearest = best[np.sort(first)[: FIRST.k]]

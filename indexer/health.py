@@ -147,14 +147,14 @@ def _duplicates(
 
 
 def _close(done: Indexed, near: Neighbours) -> Iterator[tuple[float, int, int]]:
-    """Of near products the two images that are closest: (cosine of the raw vectors, row, row of the other)."""
-    begins = starts(done.images)
-    lengths = np.linalg.norm(done.raw, axis=1)
+    """Of near products the two images that are closest: (cosine of the network's head, row, row of the other)."""
+    begins, head = starts(done.images), done.raw[:, : done.plain]
+    lengths = np.linalg.norm(head, axis=1)
     others = np.searchsorted(begins, near.rows[:, :_PAIRED], side="right") - 1
     pairs = np.stack([np.repeat(np.arange(len(others)), others.shape[1]), others.ravel()], axis=1)
     for pair in np.unique(np.sort(pairs, axis=1), axis=0):
         one, other = (slice(begins[product], begins[product + 1]) for product in pair)
-        cosines = done.raw[one] @ done.raw[other].T / np.outer(lengths[one], lengths[other])
+        cosines = head[one] @ head[other].T / np.outer(lengths[one], lengths[other])
         row, beside = divmod(int(cosines.argmax()), cosines.shape[1])
         if cosines[row, beside] >= _COSINE:
             yield float(cosines[row, beside]), int(one.start) + row, int(other.start) + beside

@@ -1,16 +1,8 @@
-"""What a catalog teaches about its own likeness: fits the `Projection`, in seconds of linear algebra.
+"""What a catalog teaches about its own likeness, in seconds of linear algebra: chooses the recipe of `fitting`.
 
 Two teachers, either or both: products with several images show which differences do not matter, and unlabelled user
 photos show how photos differ from packshots. Every part is fitted on one half of the material and judged on the other,
 and left out unless it wins there; what is kept is then fitted on all of it.
-
-- `centre`: subtract the catalog's mean.
-- `within`: whiten by the scatter within products (linear discriminant analysis; ridge as in Friedman, "Regularized
-  Discriminant Analysis", JASA 1989).
-- `pull`: draw each image towards its product's mean (the nearest class mean of Mensink et al., TPAMI 2013, in part).
-- `photos`: how photos are used: `centre` them on their own mean, `whiten` by their spread, `adapt` the catalog's
-  vectors to the photos assigned to them (soft k-means that starts from the catalog), `refine` by a discriminant of
-  those assignments.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,30 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.projection import Projection, rooted
+from indexer.fitting import Features, Owners, Recipe, fit
+from shared.projection import Projection
+from shared.similar import photo_vector
 from shared.vectors import Vectors, normalise
 
-Owners = NDArray[np.int64]
-
-DIMENSION = 256
-_FEW = 20  # products with several images
 ENOUGH_PHOTOS = 200  # below these, nothing is learned from them
-_PHOTOS_EACH = 5
+_FEW = 20  # products with several images, below which nothing is learned from them
+_PHOTOS_EACH, _COVERED = 5, 0.25
 _MOST = 4000  # rows that are enough to judge and to fit by
 _GAIN = 0.002
-_RIDGE, _PULL, _SPREAD = 0.3, 0.8, -0.15
-_ROUNDS, _SHARPNESS, _KEPT = 12, 10.0, 0.5
-_REFINED_SHARPNESS, _REFINED_RIDGE = 30.0, 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Which parts are used."""
-
-    centre: bool = False
-    within: bool = False
-    pull: bool = False
-    photos: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +41,17 @@ class Learned:
 @dataclass(frozen=True, slots=True)
 class Fold:
     """A catalog without the images `asks` (row numbers): the others' `rows` `(n, k)` and `owners`, in the space that
-    they teach without them."""
+    they teach without them. `plain`: how many values of a raw vector are its head."""
 
     asks: NDArray[np.int64]
     projection: Projection | None
     rows: Vectors
     owners: Owners
+    plain: int
+
+    def photo(self, raw: Vectors) -> Vectors:
+        """The raw vectors of one photo's views `(views, d)` -> its unit vector `(1, k)`."""
+        return photo_vector(self.projection, raw, self.plain)
 
     def scores(self, queries: Vectors) -> Vectors:
         """Unit vectors `(m, k)` -> the score of each product `(m, products)`."""
@@ -78,22 +61,21 @@ class Fold:
         return best
 
 
-def folds(raw: Vectors, owners: Owners, recipe: Recipe | None) -> list[Fold]:
+def folds(raw: Vectors, owners: Owners, plain: int, recipe: Recipe | None) -> list[Fold]:
     """Two folds; in each one half of every product that has several images is held out, the hard way.
 
     The halves are cut across the product's main direction, so that near copies of one shot fall on one side. Rows must
     be grouped by product. Without a recipe, vectors are as the network gives them.
     """
-    images = rooted(raw) if recipe else normalise(raw)
-    side = _halves(images, owners)
+    images = Features.of(raw, plain)
+    side = _halves(images.head, owners)
     found = []
     for held in (0, 1):
         rest = side != held
+        projection, rows = None, normalise(raw[rest, :plain])
         if recipe:
-            projection, rows = _fit(images[rest], owners[rest], None, recipe)
-            found.append(Fold(np.flatnonzero(~rest), projection, rows, owners[rest]))
-        else:
-            found.append(Fold(np.flatnonzero(~rest), None, images[rest], owners[rest]))
+            projection, rows = fit(images.rows(rest), owners[rest], None, recipe)
+        found.append(Fold(np.flatnonzero(~rest), projection, rows, owners[rest], plain))
     return found
 
 
@@ -111,23 +93,24 @@ def several(owners: Owners) -> bool:
     return bool(np.count_nonzero(np.bincount(owners) > 1) >= _FEW)
 
 
-def learn(raw: Vectors, owners: Owners, photos: Vectors | None = None) -> Learned:
-    """Learn from a catalog's raw vectors `(n, d)`, the number of each one's product `(n,)`, and raw vectors of
-    unlabelled photos `(m, d)`."""
-    images = rooted(raw)
-    shown = rooted(photos) if photos is not None and len(photos) >= ENOUGH_PHOTOS else None
+def learn(raw: Vectors, owners: Owners, plain: int, photos: Vectors | None = None) -> Learned:
+    """Learn from a catalog's raw vectors `(n, d)`, `plain` values of each being its head, the number of each one's
+    product `(n,)`, and raw vectors of unlabelled photos `(m, d)`."""
+    images = Features.of(raw, plain)
     recipe, figures = Recipe(), dict[str, float]()
     some = sample(owners)
-    if several(owners[some]):
-        parts = [{"centre": True}, {"within": True}, {"pull": True}]
-        recipe = _climb(recipe, parts, lambda trial: _found(raw[some], owners[some], trial), figures)
-    if shown is not None:
-        shown = shown[np.random.default_rng(0).permutation(len(shown))[:_MOST]]
-        # To follow the photos, products need some of their own.
-        enough = len(shown) >= _PHOTOS_EACH * (int(owners.max()) + 1)
-        ways = [{"photos": way} for way in ("centre", "whiten", "adapt", "refine")[: 4 if enough else 2]]
-        recipe = _climb(recipe, ways, lambda trial: _agreed(images[some], owners[some], shown, trial), figures)
-    projection, vectors = _fit(images, owners, shown, recipe)
+    few, few_owners = images.rows(some), owners[some]
+    if several(few_owners):
+        parts = [{"centre": True}, {"centre": True, "within": True}, {"middle": True}, {"pull": True}]
+        if not few.middle.shape[1]:
+            parts.remove({"middle": True})
+        recipe = _climb(recipe, parts, lambda trial: _found(raw[some], few_owners, plain, trial), figures)
+    shown = None
+    if photos is not None and len(photos) >= ENOUGH_PHOTOS:
+        shown = Features.of(photos[np.random.default_rng(0).permutation(len(photos))[:_MOST]], plain)
+        ways = [{"photos": way} for way in _ways(few, few_owners, shown, recipe)]
+        recipe = _climb(recipe, ways, lambda trial: _agreed(few, few_owners, shown, trial), figures)
+    projection, vectors = fit(images, owners, shown, recipe)
     return Learned(projection, vectors, {"parts": asdict(recipe), "judged": figures})
 
 
@@ -145,130 +128,61 @@ def _climb(
     return recipe
 
 
-def _found(raw: Vectors, owners: Owners, recipe: Recipe) -> float:
+def _found(raw: Vectors, owners: Owners, plain: int, recipe: Recipe) -> float:
     """How often an image that was held out finds its product first."""
     right = []
-    for fold in folds(raw, owners, recipe):
+    for fold in folds(raw, owners, plain, recipe):
         assert fold.projection
-        queries = normalise((rooted(raw[fold.asks]) - fold.projection.means[1]) @ fold.projection.matrix)
+        (block,) = fold.projection.blocks
+        queries = block.apply(block.part(raw[fold.asks]), 1)
         right.append(fold.owners[(queries @ fold.rows.T).argmax(axis=1)] == owners[fold.asks])
     return float(np.concatenate(right).mean())
 
 
-def _agreed(images: Vectors, owners: Owners, photos: Vectors, recipe: Recipe) -> float:
+def _ways(images: Features, owners: Owners, shown: Features, recipe: Recipe) -> list[str]:
+    """The ways to use photos that may be tried. To follow them, products need some of their own: photos of a few
+    products only would draw all to those, and their own agreement would praise it."""
+    projection, rows = fit(images, owners, shown, replace(recipe, photos="centre"))
+    (block,) = projection.blocks
+    shares = _shares(_answers(block.apply(shown.middle if recipe.middle else shown.head, 1), rows, owners))
+    products = len(np.unique(owners))
+    if len(shown) < _PHOTOS_EACH * products or 1 / (shares**2).sum() < _COVERED * products:
+        return ["centre", "whiten"]
+    return ["centre", "whiten", "adapt"] + ["teach"] * bool(shown.middle.shape[1] and not recipe.middle)
+
+
+def _agreed(images: Features, owners: Owners, photos: Features, recipe: Recipe) -> float:
     """How well held-out photos that look alike agree on their product, without any label.
 
     Cohen's kappa of their first answers times the logarithm of how many products are answered: agreement alone would
     praise a space in which a few products answer everything. Fitted on one half of the photos, judged on the other.
     """
     half = len(photos) // 2
-    shown, held = photos[:half], photos[half:]
-    projection, rows = _fit(images, owners, shown, recipe)
-    queries = normalise((held - projection.means[1]) @ projection.matrix)
-    answers = owners[(queries @ rows.T).argmax(axis=1)]
-    alike = held @ held.T
+    held = photos.rows(np.arange(half, len(photos)))
+    projection, rows = fit(images, owners, photos.rows(np.arange(half)), recipe)
+    return agreement(projection, rows, owners, held)
+
+
+def agreement(projection: Projection, rows: Vectors, owners: Owners, held: Features) -> float:
+    """The figure of `_agreed`, for photos `held` in the space of a catalog's `rows`."""
+    parts = [held.middle if block.start else held.head for block in projection.blocks]
+    queries = [block.apply(part, 1) for block, part in zip(projection.blocks, parts, strict=True)]
+    answers = _answers(normalise(np.concatenate(queries, axis=1)), rows, owners)
+    alike = held.head @ held.head.T
     np.fill_diagonal(alike, -1)
     near = np.argsort(-alike, axis=1)[:, 2:8]  # past the very nearest, which are often the same shot twice
-    agreement = float((answers[near] == answers[:, None]).mean())
-    shares = np.bincount(answers) / len(answers)
-    chance = float((shares**2).sum())
-    return (agreement - chance) / max(1 - chance, 1e-9) * float(np.log(1 / chance))
+    agreed = float((answers[near] == answers[:, None]).mean())
+    chance = float((_shares(answers) ** 2).sum())
+    return (agreed - chance) / max(1 - chance, 1e-9) * float(np.log(1 / chance))
 
 
-def _fit(images: Vectors, owners: Owners, photos: Vectors | None, recipe: Recipe) -> tuple[Projection, Vectors]:
-    """Fit by a recipe. Returns the projection and the catalog's rows in its space."""
-    dimension = images.shape[1]
-    centre = images.mean(axis=0) if recipe.centre or recipe.photos else np.zeros(dimension, np.float32)
-    photo_centre = photos.mean(axis=0) if photos is not None and recipe.photos else centre
-    centred = images - centre
-    if recipe.within:
-        matrix = _whitening(_within(centred, owners), _RIDGE)
-    elif photos is not None and recipe.photos not in ("", "centre"):
-        matrix = _spread(photos - photo_centre)
-    else:
-        matrix = np.eye(dimension, dtype=np.float32)
-    if matrix.shape[1] > DIMENSION and len(images) > 4 * DIMENSION:
-        matrix = matrix @ _principal(normalise(centred @ matrix))
-    if photos is not None and recipe.photos in ("adapt", "refine"):
-        shown = normalise((photos - photo_centre) @ matrix)
-        rows = _pulled(normalise(centred @ matrix), owners, recipe)
-        if recipe.photos == "refine":
-            shares = _shares(shown, _adapted(_means(rows, owners), shown), _REFINED_SHARPNESS)
-            matrix = matrix @ _whitening(_within_shares(shown, shares), _REFINED_RIDGE)
-            shown = normalise((photos - photo_centre) @ matrix)
-            rows = _pulled(normalise(centred @ matrix), owners, recipe)
-        towards = _adapted(_means(rows, owners), shown, final=True)
-        rows = normalise(_KEPT * rows + (1 - _KEPT) * towards[owners])
-    else:
-        rows = _pulled(normalise(centred @ matrix), owners, recipe)
-    means = np.stack([centre, photo_centre]).astype(np.float32)
-    return Projection(means, matrix.astype(np.float32)), rows
+def _answers(queries: Vectors, rows: Vectors, owners: Owners) -> Owners:
+    return np.asarray(owners[(queries @ rows.T).argmax(axis=1)])
 
 
-def _within(centred: Vectors, owners: Owners) -> Vectors:
-    """The scatter of images around their product's mean: `(d, d)`."""
-    apart = centred - _sums(centred, owners)[owners] / np.bincount(owners)[owners][:, None]
-    return np.asarray(apart.T @ apart / len(apart))
-
-
-def _within_shares(shown: Vectors, shares: Vectors) -> Vectors:
-    """The same for photos that belong to products in shares `(m, products)`."""
-    weights = shares.sum(axis=0)
-    means = (shares.T @ shown) / np.maximum(weights, 1e-9)[:, None]
-    return np.asarray((shown.T @ shown - (means * weights[:, None]).T @ means) / len(shown))
-
-
-def _whitening(scatter: Vectors, ridge: float) -> Vectors:
-    values, axes = np.linalg.eigh(scatter)
-    return np.asarray(axes / np.sqrt(np.maximum(values, 0) + ridge * values.mean()))
-
-
-def _spread(photos: Vectors) -> Vectors:
-    """The photos' main axes, the strong ones damped a little."""
-    values, axes = np.linalg.eigh(photos.T @ photos / len(photos))
-    kept = np.argsort(-values)[:DIMENSION]
-    return np.asarray(axes[:, kept] * np.maximum(values[kept], 1e-9) ** _SPREAD)
-
-
-def _principal(rows: Vectors) -> Vectors:
-    _, axes = np.linalg.eigh(rows.T @ rows)
-    return np.asarray(axes[:, ::-1][:, :DIMENSION])
-
-
-def _sums(rows: Vectors, owners: Owners) -> Vectors:
-    sums = np.zeros((int(owners.max()) + 1, rows.shape[1]), np.float32)
-    np.add.at(sums, owners, rows)
-    return sums
-
-
-def _means(rows: Vectors, owners: Owners) -> Vectors:
-    """Each product's mean direction; a number that no row has stays zero."""
-    sums = _sums(rows, owners)
-    return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9))
-
-
-def _pulled(rows: Vectors, owners: Owners, recipe: Recipe) -> Vectors:
-    return normalise((1 - _PULL) * rows + _PULL * _means(rows, owners)[owners]) if recipe.pull else rows
-
-
-def _adapted(products: Vectors, shown: Vectors, final: bool = False) -> Vectors:
-    """Move products towards the photos that are nearest to them, softly, in rounds.
-
-    `final` returns the photos' means instead: where a product is drawn to.
-    """
-    moved, towards = products, products
-    for _ in range(_ROUNDS):
-        shares = _shares(shown, moved, _SHARPNESS)
-        towards = normalise(shares.T @ shown)
-        moved = normalise(_KEPT * products + (1 - _KEPT) * towards)
-    return towards if final else moved
-
-
-def _shares(shown: Vectors, products: Vectors, sharpness: float) -> Vectors:
-    """The share of each product in each photo `(m, products)`: a softmax of the cosines."""
-    scores = sharpness * (shown @ products.T)
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+def _shares(answers: Owners) -> Vectors:
+    """The share of each product among the answers."""
+    return np.asarray(np.bincount(answers) / len(answers))
 
 
 def _halves(images: Vectors, owners: Owners) -> NDArray[np.int64]:

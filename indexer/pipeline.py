@@ -36,12 +36,13 @@ _PATIENCE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """What a run yields: images grouped by product; row by row their content hashes and the network's raw vectors; and
-    the report."""
+    """What a run yields: images grouped by product; row by row their content hashes and the network's raw vectors; how
+    many of a vector's values are the head; and the report."""
 
     images: Sequence[ProductImage]
     contents: Sequence[str]
     raw: Vectors
+    plain: int
     report: RunReport
 
 
@@ -67,7 +68,7 @@ def index_images(catalog: Catalog, template: UrlTemplate, embedder: Embedder, ca
     vectors = cache.vectors(spec.fingerprint, contents.values(), spec.dimension)
     images = [ProductImage(row.product_id, row.image_id, ledger.located[row], row.attributes) for row in contents]
     report = ledger.report(contents, spec.name, time.monotonic() - started)
-    return Indexed(images, list(contents.values()), vectors, report)
+    return Indexed(images, list(contents.values()), vectors, spec.plain_dimension, report)
 
 
 def fetch_images(

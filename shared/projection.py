@@ -1,10 +1,12 @@
 """The metric that a catalog teaches: a linear map from a network's raw vectors to the space that is searched.
 
-Both sides are square-rooted first (Arandjelović and Zisserman, "RootSIFT", CVPR 2012), then centred on the mean of
-their own kind, packshots or photos, then multiplied by one matrix. `indexer/learning.py` fits it; a snapshot holds it:
+A network's vector has one part or two: its head, and its middle (see `EmbedderSpec`). A block of the projection maps
+one part: square-rooted (Arandjelovic and Zisserman, "RootSIFT", CVPR 2012), centred on the mean of its kind, packshots
+or photos, multiplied by a matrix, scaled to length 1. Blocks are joined with equal weight. `indexer/fitting.py` fits
+them; a snapshot holds, per block, named by where its part begins:
 
-    projection.means.npy   float32 (2, d): of catalog images, of photos
-    projection.matrix.npy  float32 (d, k)
+    projection.0.means.npy   float32 (2, d): of catalog images, of photos
+    projection.0.matrix.npy  float32 (d, k); absent where nothing is to be multiplied
 """
 
 from dataclasses import dataclass
@@ -23,33 +25,66 @@ def rooted(raw: Vectors) -> Vectors:
 
 
 @dataclass(frozen=True, slots=True)
-class Projection:
-    """`means` `(2, d)` and `matrix` `(d, k)`, as above."""
+class Block:
+    """The map of one part of the raw vector, which begins at the value `start`. `means` `(2, d)`, `matrix` `(d, k)`."""
 
+    start: int
     means: Vectors
-    matrix: Vectors
+    matrix: Vectors | None = None
 
-    def catalog(self, raw: Vectors) -> Vectors:
-        """Raw vectors of catalog images `(n, d)` -> unit vectors `(n, k)`."""
-        return normalise((rooted(raw) - self.means[0]) @ self.matrix)
+    @property
+    def dimension(self) -> int:
+        """How many values it gives."""
+        return int((self.means if self.matrix is None else self.matrix).shape[1])
+
+    def part(self, raw: Vectors) -> Vectors:
+        """The rooted part of raw vectors `(n, d)` that this block maps."""
+        return rooted(raw[:, self.start : self.start + self.means.shape[1]])
+
+    def apply(self, part: Vectors, kind: int) -> Vectors:
+        """Rooted parts `(n, d)` of catalog images (0) or photos (1) -> unit vectors `(n, k)`."""
+        centred = part - self.means[kind]
+        return normalise(centred if self.matrix is None else centred @ self.matrix)
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """One block, or two that are joined."""
+
+    blocks: tuple[Block, ...]
+
+    @property
+    def dimension(self) -> int:
+        """How many values the space has that is searched."""
+        return sum(block.dimension for block in self.blocks)
 
     def photo(self, raw: Vectors) -> Vectors:
         """Raw vectors of several views of one photo `(views, d)` -> one unit vector `(1, k)`."""
-        mean = normalise(rooted(raw).mean(axis=0, keepdims=True))
-        return normalise((mean - self.means[1]) @ self.matrix)
+        means = [normalise(block.part(raw).mean(axis=0, keepdims=True)) for block in self.blocks]
+        return joined([block.apply(mean, 1) for block, mean in zip(self.blocks, means, strict=True)])
 
     def write(self, folder: Path) -> None:
-        """Write the two files."""
-        write_array(folder / "projection.means.npy", self.means)
-        write_array(folder / "projection.matrix.npy", self.matrix)
+        """Write the files."""
+        for block in self.blocks:
+            write_array(folder / f"projection.{block.start}.means.npy", block.means)
+            if block.matrix is not None:
+                write_array(folder / f"projection.{block.start}.matrix.npy", block.matrix)
 
     @classmethod
     def open(cls, folder: Path) -> "Projection | None":
         """The projection of a snapshot, or None where it was indexed without. Raises `SnapshotError`."""
-        if not (folder / "projection.means.npy").exists():
-            return None
-        means = read_array(folder / "projection.means.npy", np.float32, 2)
-        matrix = read_array(folder / "projection.matrix.npy", np.float32, 2)
-        if means.shape != (2, len(matrix)):
-            raise SnapshotError(f"The projection files in {folder} do not belong together.")
-        return cls(means, matrix)
+        blocks = []
+        for path in folder.glob("projection.*.means.npy"):
+            start = path.name.split(".")[1]
+            means = read_array(path, np.float32, 2)
+            of_matrix = folder / f"projection.{start}.matrix.npy"
+            matrix = read_array(of_matrix, np.float32, 2) if of_matrix.exists() else None
+            if not start.isdecimal() or len(means) != 2 or (matrix is not None and len(matrix) != means.shape[1]):
+                raise SnapshotError(f"The projection files in {folder} do not belong together.")
+            blocks.append(Block(int(start), means, matrix))
+        return cls(tuple(sorted(blocks, key=lambda block: block.start))) if blocks else None
+
+
+def joined(parts: list[Vectors]) -> Vectors:
+    """Unit vectors of several blocks -> unit vectors, each block with equal weight."""
+    return parts[0] if len(parts) == 1 else normalise(np.concatenate(parts, axis=1))

@@ -68,7 +68,7 @@ def similar_to_photo(snapshot: Snapshot, embedder: Embedder, photo: bytes, wante
 def embed_photo(snapshot: Snapshot, embedder: Embedder, picture: Picture) -> Vectors:
     """One picture -> a unit vector `(1, d)` of the snapshot's space. Raises `BadPicture` where there is none."""
     raw = embed_views(snapshot.projection is not None, embedder, picture)
-    vectors = photo_vector(snapshot.projection, raw)
+    vectors = photo_vector(snapshot.projection, raw, snapshot.spec.plain_dimension)
     if not usable(vectors).all():
         raise BadPicture(Kind.BAD_VECTOR, "The network gives no vector for this picture. Send another one.")
     return vectors
@@ -80,9 +80,12 @@ def embed_views(several: bool, embedder: Embedder, picture: Picture) -> Vectors:
     return embedder.embed(views(picture, size) if several else square(picture, size)[None])
 
 
-def photo_vector(projection: Projection | None, raw: Vectors) -> Vectors:
-    """The raw vectors of a photo's views `(views, d)` -> its unit vector `(1, k)` in the space of the catalog."""
-    return projection.photo(raw) if projection else normalise(raw[:1])
+def photo_vector(projection: Projection | None, raw: Vectors, plain: int) -> Vectors:
+    """The raw vectors of a photo's views `(views, d)` -> its unit vector `(1, k)` in the space of the catalog.
+
+    Without a projection, that of its first `plain` values.
+    """
+    return projection.photo(raw) if projection else normalise(raw[:1, :plain])
 
 
 def similar_to_vectors(

@@ -219,7 +219,9 @@ class Snapshot:
         found = (self.store.count, self.store.dimension, self.products.rows, self.products.count)
         fits = found == (wanted.count, wanted.dimension, wanted.count, wanted.products)
         if self.projection:
-            fits &= self.projection.matrix.shape == (wanted.embedder["dimension"], wanted.dimension)
+            last = self.projection.blocks[-1]
+            fits &= self.projection.dimension == wanted.dimension
+            fits &= last.start + last.means.shape[1] <= wanted.embedder["dimension"]
         if not fits:
             raise SnapshotError(f"The index of {folder} has not the size that its manifest states.")
 

@@ -47,7 +47,7 @@ def examined(data: Path, url: str, rows: list[str], max_failures: float = 0.9) -
 
 def found(done: Indexed, data: Path) -> list[Finding]:
     with Cache(data) as cache:
-        return find(done, nearest_products(normalise(done.raw), starts(done.images)), cache.look)
+        return find(done, nearest_products(normalise(done.raw[:, : done.plain]), starts(done.images)), cache.look)
 
 
 def of(kind: Fault, findings: list[Finding]) -> list[str]:
@@ -138,7 +138,7 @@ def test_a_product_between_two_categories_is_not_misfiled(others: int, found_out
     rows = np.array([[n // 20 * 20 + (n + step) % 20 for step in range(1, 11)] for n in range(40)], np.int32)
     rows[0] = [*range(20, 20 + others), *range(1, 11 - others)]
     report = RunReport(40, 40, [], [], Tally(), 1, "")
-    done = Indexed(images, [str(n) for n in range(40)], np.ones((40, 2), np.float32), report)
+    done = Indexed(images, [str(n) for n in range(40)], np.ones((40, 2), np.float32), 2, report)
     findings = find(done, Neighbours(rows, np.ones((40, 10), np.float32)), lambda content: None)
     assert [finding.image.product_id for finding in findings] == ["0"] * found_out
 

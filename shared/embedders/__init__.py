@@ -18,13 +18,18 @@ from shared.vectors import Vectors
 class EmbedderSpec:
     """What a snapshot must know of the network that made it.
 
-    `fingerprint` changes with the weights and with the preprocessing: equal fingerprints mean equal vectors.
+    `fingerprint` changes with the weights and with the preprocessing: equal fingerprints mean equal vectors. The first
+    `plain_dimension` values are the vector; others behind them, its middle, are only for learning from.
     """
 
     name: str
     dimension: int
     image_size: int
     fingerprint: str
+    plain_dimension: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plain_dimension", self.plain_dimension or self.dimension)
 
 
 class Embedder(Protocol):

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from shared.embedders import EmbedderSpec
 from shared.embedders.runtime import compiled, fingerprint, tensorflow
 from shared.errors import ModelError
@@ -85,12 +87,43 @@ class KerasApplication:
         except Exception as error:  # h5py and Keras raise a dozen types for a wrong file
             reason = str(error).strip().partition("\n")[0]
             raise ModelError(f"{self.weights[0]} does not hold the weights of {app.name}: {reason}") from error
-        features = tf.keras.Model(model.input, model.get_layer(app.layer).output)
+        features = _folded(tf.keras.Model(model.input, model.get_layer(app.layer).output))
 
         def network(images: Any) -> Any:
             return tf.reduce_mean(features(module.preprocess_input(images), training=False), axis=(1, 2))
 
         return compiled(network, app.image_size)
+
+
+def _folded(model: Any) -> Any:
+    """The same network with each batch normalisation folded into the convolution before it."""
+    keras = tensorflow().keras
+    layers = keras.layers
+    norms = {}
+    for layer in model.layers:
+        consumers = [node.operation for node in layer._outbound_nodes]
+        if isinstance(layer, layers.Conv2D) and [type(c) for c in consumers] == [layers.BatchNormalization]:
+            norms[layer.name] = consumers[0]
+    folded = {norm.name for norm in norms.values()}
+
+    def clone(layer: Any) -> Any:
+        if layer.name in norms:
+            return layers.Conv2D.from_config({**layer.get_config(), "use_bias": True})
+        if layer.name in folded:
+            return layers.Activation("linear", name=layer.name)
+        return layer.__class__.from_config(layer.get_config())
+
+    copy = keras.models.clone_model(model, clone_function=clone)
+    for layer in model.layers:
+        if norm := norms.get(layer.name):
+            scale = 1 / np.sqrt(norm.moving_variance.numpy() + norm.epsilon)
+            scale = scale * norm.gamma.numpy() if norm.scale else scale
+            bias = layer.bias.numpy() if layer.use_bias else 0.0
+            shift = (norm.beta.numpy() if norm.center else 0.0) + (bias - norm.moving_mean.numpy()) * scale
+            copy.get_layer(layer.name).set_weights([layer.kernel.numpy() * scale, shift])
+        elif layer.weights and layer.name not in folded:
+            copy.get_layer(layer.name).set_weights(layer.get_weights())
+    return copy
 
 
 def _downloaded(app: Application) -> Path:

@@ -1,0 +1,159 @@
+"""Fits the space that is searched to a catalog, by a recipe: which parts of the method are used.
+
+- `centre`: subtract the catalog's mean.
+- `within`: whiten by the scatter within products (linear discriminant analysis; ridge as in Friedman, "Regularized
+  Discriminant Analysis", JASA 1989).
+- `middle`: do so in the network's middle instead of its head.
+- `pull`: draw each image towards its product's mean (the nearest class mean of Mensink et al., TPAMI 2013, in part).
+- `photos`: how shoppers' photos are used. `centre` them on their own mean; `whiten` by their spread; `adapt` the
+  catalog's vectors to the photos assigned to them (soft k-means that starts from the catalog); `teach`: those
+  assignments teach a discriminant of the photos' middle, which assigns them anew, in rounds (co-training, Blum and
+  Mitchell, COLT 1998).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.projection import Block, Projection, joined, rooted
+from shared.vectors import Vectors, normalise
+
+Owners = NDArray[np.int64]
+
+DIMENSION = 256
+_RIDGE, _PULL, _SPREAD = 0.3, 0.8, -0.15
+_ROUNDS, _SHARPNESS, _KEPT = 12, 10.0, 0.5
+_LESSONS, _TAUGHT_SHARPNESS = 4, 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Which parts are used."""
+
+    centre: bool = False
+    within: bool = False
+    middle: bool = False
+    pull: bool = False
+    photos: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Rooted vectors: `head` `(n, d)`, and `middle` `(n, e)`, without columns where the network has none."""
+
+    head: Vectors
+    middle: Vectors
+
+    @classmethod
+    def of(cls, raw: Vectors, plain: int) -> "Features":
+        """Of a network's raw vectors `(n, d + e)`, `plain` values being the head."""
+        return cls(rooted(raw[:, :plain]), np.nan_to_num(rooted(raw[:, plain:])))
+
+    def __len__(self) -> int:
+        return len(self.head)
+
+    def rows(self, which: NDArray[np.integer] | NDArray[np.bool_]) -> "Features":
+        """Some of the rows."""
+        return Features(self.head[which], self.middle[which])
+
+
+def fit(images: Features, owners: Owners, photos: Features | None, recipe: Recipe) -> tuple[Projection, Vectors]:
+    """Fit by a recipe. Returns the projection, and the catalog's rows in its space."""
+    part = images.middle if recipe.middle else images.head
+    start = images.head.shape[1] if recipe.middle else 0
+    shown = (photos.middle if recipe.middle else photos.head) if photos and recipe.photos else None
+    centre = part.mean(axis=0) if recipe.centre or recipe.photos else np.zeros(part.shape[1], np.float32)
+    photo_centre = shown.mean(axis=0) if shown is not None else centre
+    matrix = None
+    if recipe.within:
+        matrix = whitening(_within(part - centre, owners), _RIDGE)
+    elif shown is not None and recipe.photos != "centre":
+        matrix = _spread(shown - photo_centre)
+    if (part.shape[1] if matrix is None else matrix.shape[1]) > DIMENSION and len(part) > 4 * DIMENSION:
+        axes = _principal(normalise(part - centre if matrix is None else (part - centre) @ matrix))
+        matrix = axes if matrix is None else matrix @ axes
+    means = np.stack([centre, photo_centre]).astype(np.float32)
+    block = Block(start, means, None if matrix is None else np.asarray(matrix, np.float32))
+    rows = block.apply(part, 0)
+    if recipe.pull:
+        rows = normalise((1 - _PULL) * rows + _PULL * _means(rows, owners)[owners])
+    if photos is None or shown is None or recipe.photos not in ("adapt", "teach"):
+        return Projection((block,)), rows
+    asked = block.apply(shown, 1)
+    rows = normalise(_KEPT * rows + (1 - _KEPT) * _adapted(_means(rows, owners), asked)[owners])
+    if recipe.photos == "adapt":
+        return Projection((block,)), rows
+    taught, products = _taught(asked @ _means(rows, owners).T, photos.middle, images.head.shape[1])
+    return Projection((block, taught)), joined([rows, products[owners]])
+
+
+def _taught(likeness: Vectors, middle: Vectors, start: int) -> tuple[Block, Vectors]:
+    """What assigned photos teach about their middle. `likeness` `(m, products)`: of each photo to each product.
+
+    Returns the block, and for each product the mean direction of its photos. A photo has no say in its own assignment.
+    """
+    centre = middle.mean(axis=0)
+    shares = _softmax(_TAUGHT_SHARPNESS * likeness)
+    for _ in range(_LESSONS):
+        labels = shares.argmax(axis=1)
+        block = Block(start, np.stack([centre, centre]), whitening(_within(middle - centre, labels), _RIDGE))
+        seen = block.apply(middle, 1)
+        sums = shares.T @ seen
+        scores = seen @ normalise(sums).T
+        every = np.arange(len(middle))
+        others = normalise(sums[labels] - shares[every, labels][:, None] * seen)
+        scores[every, labels] = (others * seen).sum(axis=1)
+        shares = _softmax(_TAUGHT_SHARPNESS * (likeness + scores))
+    return block, normalise(shares.T @ seen)
+
+
+def _adapted(products: Vectors, shown: Vectors) -> Vectors:
+    """Move products towards the photos that are nearest to them, softly, in rounds. Returns where each is drawn to."""
+    moved, towards = products, products
+    for _ in range(_ROUNDS):
+        towards = normalise(_softmax(_SHARPNESS * (shown @ moved.T)).T @ shown)
+        moved = normalise(_KEPT * products + (1 - _KEPT) * towards)
+    return towards
+
+
+def _softmax(scores: NDArray[np.floating]) -> Vectors:
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True), np.float32)
+
+
+def _within(centred: Vectors, owners: Owners) -> Vectors:
+    """The scatter of rows around the mean of their owner: `(d, d)`."""
+    counts = np.maximum(np.bincount(owners), 1)
+    apart = centred - (_sums(centred, owners) / counts[:, None])[owners]
+    return np.asarray(apart.T @ apart / len(apart))
+
+
+def whitening(scatter: Vectors, ridge: float) -> Vectors:
+    """The matrix `(d, d)` in whose space that scatter is round, but for a ridge of its mean variance."""
+    values, axes = np.linalg.eigh(scatter)
+    return np.asarray(axes / np.sqrt(np.maximum(values, 0) + ridge * values.mean()), np.float32)
+
+
+def _spread(photos: Vectors) -> Vectors:
+    """The photos' main axes, the strong ones damped a little."""
+    values, axes = np.linalg.eigh(photos.T @ photos / len(photos))
+    kept = np.argsort(-values)[:DIMENSION]
+    return np.asarray(axes[:, kept] * np.maximum(values[kept], 1e-9) ** _SPREAD)
+
+
+def _principal(rows: Vectors) -> Vectors:
+    _, axes = np.linalg.eigh(rows.T @ rows)
+    return np.asarray(axes[:, ::-1][:, :DIMENSION])
+
+
+def _sums(rows: Vectors, owners: Owners) -> Vectors:
+    sums = np.zeros((int(owners.max()) + 1, rows.shape[1]), np.float32)
+    np.add.at(sums, owners, rows)
+    return sums
+
+
+def _means(rows: Vectors, owners: Owners) -> Vectors:
+    """Each product's mean direction; a number that no row has stays zero."""
+    sums = _sums(rows, owners)
+    return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9))
