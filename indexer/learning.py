@@ -20,7 +20,7 @@ from shared.vectors import Vectors, normalise
 
 ENOUGH_PHOTOS = 200  # below these, nothing is learned from them
 _FEW = 20  # products with several images, below which nothing is learned from them
-_PHOTOS_EACH, _COVERED = 5, 0.25
+_PHOTOS_EACH, _COVERED = 5, 0.35
 _MOST = 4000  # rows that are enough to judge and to fit by
 _GAIN = 0.002
 

@@ -37,7 +37,7 @@ _PATIENCE = 0.2
 @dataclass(frozen=True, slots=True)
 class Indexed:
     """What a run yields: images grouped by product; row by row their content hashes and the network's raw vectors; how
-    many of those values are the head; and the report."""
+    many of a vector's values are the head; and the report."""
 
     images: Sequence[ProductImage]
     contents: Sequence[str]
