@@ -36,7 +36,7 @@ from shared.similar import TEN as FIRST
 from shared.similar import similar_to_photo
 from shared.snapshot import Snapshot
 
-_SIMULATED, _HELD_OUT, _RESAMPLED, _SHOWN_ROWS, _SHOWN = 120, 500, 1000, 120, 5
+_SIMULATED, _TIMES, _HELD_OUT, _RESAMPLED, _SHOWN_ROWS, _SHOWN = 240, 4, 500, 1000, 120, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +126,21 @@ def labelled_queries(path: Path) -> list[Query]:
 def simulated_queries(
     snapshot: Snapshot, pictures: Callable[[ProductImage], bytes], *, only_single: bool = False
 ) -> list[Query]:
-    """Simulated phone photos of up to 120 of the snapshot's products; `only_single`: of those with one image."""
+    """240 simulated phone photos of the snapshot's products (`only_single`: of those with one image), each with another
+    product beside it; of some products several where there are fewer, so that chance counts less."""
     rng = np.random.default_rng(0)
     table = snapshot.products
     products = np.flatnonzero(np.diff(table.starts) == 1) if only_single else np.arange(table.count)
+    chosen = rng.permutation(products)[:_SIMULATED].tolist()
+    images = [table.image(table.images(product)[0]) for product in chosen]
+    shown = [(image, picture) for image in images if not isinstance(picture := decode(pictures(image)), Refusal)]
     queries = []
-    for product in rng.permutation(products)[:_SIMULATED].tolist():
-        image = table.image(table.images(product)[0])
-        picture = decode(pictures(image))
-        if not isinstance(picture, Refusal):
-            file = io.BytesIO()
-            Image.fromarray(photographed(picture, rng)).save(file, "JPEG", quality=85)
-            queries.append(Query(file.getvalue(), image.product_id, image.attributes.get("category", "")))
+    for number in range(min(_SIMULATED, _TIMES * len(shown))):
+        image, picture = shown[number % len(shown)]
+        beside = shown[int(rng.integers(len(shown)))][1]
+        file = io.BytesIO()
+        Image.fromarray(photographed(picture, rng, [beside])).save(file, "JPEG", quality=85)
+        queries.append(Query(file.getvalue(), image.product_id, image.attributes.get("category", "")))
     return queries
 
 
