@@ -14,7 +14,7 @@ from rich.console import Console
 
 from indexer import health
 from indexer.cache import Cache, content_hash
-from indexer.calibration import PHOTOS_ASKED, Judged, Photos, judge
+from indexer.calibration import PHOTOS_ASKED, Photos, judge
 from indexer.changes import show_changes
 from indexer.config import (
     IndexConfig,
@@ -27,10 +27,9 @@ from indexer.config import (
 )
 from indexer.demo import demo as run_demo
 from indexer.evaluate import kept_pictures, measure_snapshots
-from indexer.fitting import Owners
 from indexer.gate import objections
-from indexer.learning import ENOUGH_PHOTOS, Learned, learn
-from indexer.pipeline import Indexed, fetch_images, index_images
+from indexer.learning import ENOUGH_PHOTOS, learn
+from indexer.pipeline import fetch_images, index_images
 from indexer.sources import Source
 from shared.embedders import Embedder, load
 from shared.errors import RunStopped, SimilarityError, SnapshotError
@@ -70,10 +69,11 @@ def index(**options: Any) -> None:
         done = index_images(catalog, job.source.image_url, embedder, cache, job.plan)
         numbers: dict[str, int] = {}
         owners = np.array([numbers.setdefault(image.product_id, len(numbers)) for image in done.images])
-        shown = _user_photos(job, embedder, cache)
-        learned = learn(done.raw, owners, done.plain, shown.raw if shown else None) if job.learned else None
+        shown, asked = _user_photos(job, embedder, cache)
+        learned = learn(done.raw, owners, done.plain, shown) if job.learned else None
         vectors = learned.vectors if learned else normalise(done.raw[:, : done.plain])
-        judged = _judged(done, owners, vectors, learned, shown, embedder, cache)
+        read, photos = kept_pictures(cache), Photos(embedder, cache, views=learned is not None)
+        judged = judge(done, owners, vectors, learned, photos, lambda row: read(done.images[row]), asked)
         near = nearest_products(vectors, starts(done.images))
         faults = health.find(done, near, cache.look)
         quality = {
@@ -164,30 +164,18 @@ def demo(data: Path, dataset: Path | None) -> None:
     run_demo(data, dataset, _console)
 
 
-def _user_photos(job: IndexConfig, embedder: Embedder, cache: Cache) -> Indexed | None:
+def _user_photos(job: IndexConfig, embedder: Embedder, cache: Cache) -> tuple[Vectors | None, list[bytes]]:
+    """The raw vectors of the shoppers' photos to learn from, and some photos that are held out to judge by."""
     if not (job.learned and job.user_photos):
-        return None
+        return None, []
     _console.print(f"Learning from the photos in {job.user_photos}", soft_wrap=True)
     source = Source.of(str(job.user_photos), None, "", job.partition)
-    return index_images(source.read(), source.image_url, embedder, cache, replace(job.plan, max_failures=1))
-
-
-def _judged(
-    done: Indexed,
-    owners: Owners,
-    vectors: Vectors,
-    learned: Learned | None,
-    shown: Indexed | None,
-    embedder: Embedder,
-    cache: Cache,
-) -> Judged:
+    shown = index_images(source.read(), source.image_url, embedder, cache, replace(job.plan, max_failures=1))
+    if len(shown.images) < ENOUGH_PHOTOS + PHOTOS_ASKED:
+        return shown.raw, []
+    order = np.random.default_rng(0).permutation(len(shown.images))
     read = kept_pictures(cache)
-    photos = Photos(embedder, cache, views=learned is not None)
-    user_photos: list[bytes] = []
-    if shown and len(shown.images) >= ENOUGH_PHOTOS:
-        chosen = np.random.default_rng(0).permutation(len(shown.images))[:PHOTOS_ASKED]
-        user_photos = [read(shown.images[number]) for number in chosen]
-    return judge(done, owners, vectors, learned, photos, lambda row: read(done.images[row]), user_photos)
+    return shown.raw[order[PHOTOS_ASKED:]], [read(shown.images[number]) for number in order[:PHOTOS_ASKED]]
 
 
 def _file_name(product_id: str, image_id: str) -> str:
