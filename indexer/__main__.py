@@ -14,11 +14,22 @@ import numpy as np
 from rich.console import Console
 
 from indexer.cache import Cache, content_hash
-from indexer.config import IndexConfig, config, demo_options, evaluate_options, image_options, index_options
+from indexer.config import (
+    IndexConfig,
+    config,
+    demo_options,
+    evaluate_options,
+    image_options,
+    index_options,
+    rollback_options,
+    ship_options,
+    shipping_options,
+)
 from indexer.demo import demo as run_demo
 from indexer.evaluate import ask, kept_pictures, labelled_queries, measure, pictures_page, simulated_queries, table
 from indexer.learning import Learned, learn
 from indexer.pipeline import Indexed, fetch_images, index_images
+from indexer.shipping import Shipping
 from indexer.sources import Source
 from shared.embedders import Embedder, load
 from shared.errors import ConfigError, SimilarityError
@@ -70,6 +81,7 @@ def index(**options: Any) -> None:
                 refused_csv=done.report.refused_csv(),
                 quality={"learned": learned.report} if learned else {},
             ),
+            job.signing_key,
         )
         activate(job.data, job.partition, snapshot_id)
     folder = job.partition.folder(job.data) / snapshot_id
@@ -120,6 +132,41 @@ def evaluate(department: str, domain: str, data: Path, photos: Path | None, agai
     _console.print(f"{len(queries)} {'photos' if photos else 'simulated photos'} asked")
     _console.print(table(figures))
     _console.print(f"As pictures: {folder / 'index.html'}; as JSON: {folder / 'metrics.json'}", soft_wrap=True)
+
+
+@main.command()
+@shipping_options
+def publish(department: str, domain: str, **options: Any) -> None:
+    """Make this host's current snapshot the depot's."""
+    Shipping(Partition(department, domain), **options).publish(_console)
+
+
+@main.command()
+@shipping_options
+def pull(department: str, domain: str, **options: Any) -> None:
+    """Make the depot's current snapshot this host's."""
+    Shipping(Partition(department, domain), **options).pull(_console)
+
+
+@main.command()
+@shipping_options
+def snapshots(department: str, domain: str, **options: Any) -> None:
+    """List the snapshots of this host and of the depot, and which are current."""
+    _console.print(Shipping(Partition(department, domain), **options).table())
+
+
+@main.command()
+@rollback_options
+def rollback(department: str, domain: str, to: str | None, **options: Any) -> None:
+    """Go back to the snapshot before, or to the one given: in the depot where DEPOT is given, else on this host."""
+    Shipping(Partition(department, domain), **options).rollback(_console, to)
+
+
+@main.command()
+@ship_options
+def ship(department: str, domain: str, data: Path, signing_key: str | None, host: str, ssh: str) -> None:
+    """Make this host's current snapshot another host's, over rsync and ssh."""
+    Shipping(Partition(department, domain), data, signing_key=signing_key).ship(_console, host, ssh)
 
 
 @main.command()

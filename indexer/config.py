@@ -4,7 +4,7 @@ Each option is also a make variable and the environment variable `SIMILARITY_<th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +38,7 @@ class IndexConfig:
     limit: int | None
     learned: bool
     user_photos: Path | None
+    signing_key: str | None = field(default=None, repr=False)
 
 
 def _option(variable: str, flag: str, help: str, **more: Any) -> Callable[[_F], _F]:
@@ -51,6 +52,12 @@ _DATA = _option(
 _PARTITION = (
     _option("DPT", "--department", "Department, e.g. 371.", required=True),
     _option("DOMAIN", "--domain", "Domain, e.g. 0341.", required=True),
+)
+_DEPOT = _option("DEPOT", "--depot", "Where snapshots are kept for every host: s3://bucket/prefix or file:///folder.")
+_KEEP = _option("KEEP", "--keep", "Snapshots kept in the depot, and on a host.", default=5, type=click.IntRange(1))
+# Better in the environment than on a command line, where other users of the machine can read it.
+_SIGNING_KEY = _option(
+    "SIGNING_KEY", "--signing-key", "Secret that signs snapshots, and that they must be signed with."
 )
 _OPTIONS = (
     *_PARTITION,
@@ -82,6 +89,7 @@ _INDEX_OPTIONS = (
         type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
     ),
     _option("STORE", "--store", "Where vectors are kept.", default="faiss", type=click.Choice(stores.NAMES)),
+    _SIGNING_KEY,
 )
 
 
@@ -110,6 +118,24 @@ def demo_options(command: _F) -> _F:
     return _decorated(command, (_DATA, dataset))
 
 
+def shipping_options(command: _F) -> _F:
+    """Decorate a command with the options that move snapshots."""
+    return _decorated(command, (*_PARTITION, _DATA, _DEPOT, _KEEP, _SIGNING_KEY))
+
+
+def rollback_options(command: _F) -> _F:
+    """Decorate a command with the options of going back."""
+    to = _option("TO", "--to", "Id of the snapshot to go back to.  [default: the one before]")
+    return _decorated(shipping_options(command), (to,))
+
+
+def ship_options(command: _F) -> _F:
+    """Decorate a command with the options of shipping to another host."""
+    host = _option("HOST", "--host", "Where to: user@host:/folder, the folder being its DATA.", required=True)
+    ssh = _option("SSH", "--ssh", "How to reach it, e.g. 'ssh -p 2222 -i key'.", default="ssh")
+    return _decorated(command, (*_PARTITION, _DATA, host, ssh, _SIGNING_KEY))
+
+
 def config(
     department: str,
     domain: str,
@@ -125,6 +151,7 @@ def config(
     store: str = "",
     metric: str = "",
     user_photos: Path | None = None,
+    signing_key: str | None = None,
 ) -> IndexConfig:
     """The options as one frozen object. Raises `ConfigError` where one is wrong."""
     partition = Partition(department, domain)
@@ -139,6 +166,7 @@ def config(
         limit=limit,
         learned=metric == "learned" or (metric == "auto" and model not in _FIRST_LIBRARY),
         user_photos=user_photos,
+        signing_key=signing_key,
     )
 
 

@@ -11,8 +11,8 @@ from tests.conftest import ROOT
 MODULES = sorted(path for room in ("indexer", "server", "shared") for path in (ROOT / room).rglob("*.py"))
 # library -> the only places that may import it
 OWNERS = {
-    "boto3": ("indexer/sources.py", "shared/depot.py"),
-    "botocore": ("indexer/sources.py", "shared/depot.py"),
+    "boto3": ("shared/buckets/s3.py",),
+    "botocore": ("indexer/sources.py", "shared/buckets/s3.py"),
     "aiohttp": ("indexer/download.py",),
     "tensorflow": ("shared/embedders/",),
     "faiss": ("shared/stores/faiss.py",),
