@@ -152,7 +152,8 @@ def pull(department: str, domain: str, **options: Any) -> None:
 @shipping_options
 def snapshots(department: str, domain: str, **options: Any) -> None:
     """List the snapshots of this host and of the depot, and which are current."""
-    _console.print(Shipping(Partition(department, domain), **options).table())
+    table = Shipping(Partition(department, domain), **options).table()
+    Console(width=None if sys.stdout.isatty() else 150, highlight=False).print(table)
 
 
 @main.command()

@@ -23,24 +23,24 @@ from shared.pulling import pull
 from shared.snapshot import Manifest, verify
 
 _MIB = 1024 * 1024
-# What runs on the host once its files are there: check, then one rename, then CURRENT. `$1` is the partition's folder,
-# `$2` the snapshot's id; the checksums come on standard input.
+# What runs on the host once its files are there: check, one rename, then CURRENT. `$1` is the partition's folder, `$2`
+# the snapshot's id; the checksums come on standard input. A snapshot that was there already, but damaged, is replaced.
 _ACCEPT = """set -eu
+exec >&2
 cd "$1"
-if [ ! -d "$2" ]; then
-    (cd ".shipping/$2" && sha256sum --check --strict --quiet -)
-    sync
-    mv -T ".shipping/$2" "$2"
-else
-    (cd "$2" && sha256sum --check --strict --quiet -)
-fi
-was=$(cat CURRENT 2>/dev/null || true)
+cat > .shipping/sums
+check() { (cd "$1" && sha256sum --check --strict --quiet "$OLDPWD/.shipping/sums"); }
+check ".shipping/$2"
+sync ".shipping/$2"/* ".shipping/$2"
+if [ -d "$2" ] && ! check "$2"; then mv "$2" .shipping/damaged; fi
+if [ ! -d "$2" ]; then mv ".shipping/$2" "$2"; fi
+was=$(cat CURRENT || true)
 if [ "$was" != "$2" ]; then
-    if [ -n "$was" ]; then echo "$was" > .PREVIOUS.shipped; mv .PREVIOUS.shipped PREVIOUS; fi
-    echo "$2" > .CURRENT.shipped
-    sync
-    mv .CURRENT.shipped CURRENT
-    sync
+    if [ -n "$was" ]; then echo "$was" > .shipping/PREVIOUS; mv .shipping/PREVIOUS PREVIOUS; fi
+    echo "$2" > .shipping/CURRENT
+    sync .shipping/CURRENT .
+    mv .shipping/CURRENT CURRENT
+    sync .
 fi
 rm -rf .shipping
 """
@@ -88,8 +88,9 @@ class Shipping:
         here = {name: self._manifest_here(name) for name in snapshot.snapshot_ids(self.data, self.partition)}
         current, previous = (look(self.data, self.partition) for look in (snapshot.current_id, snapshot.previous_id))
         table = Table(title=f"Snapshots of {self.partition}", title_justify="left")
-        for column in ("snapshot", "created", "MiB", "images", "products", "network", "quality", "host", "depot"):
-            table.add_column(column, justify="right" if column in ("MiB", "images", "products") else "left")
+        for column in ("snapshot", "created", "MiB", "images", "products", "quality", "host", "depot"):
+            number = column in ("MiB", "images", "products")
+            table.add_column(column, justify="right" if number else "left", no_wrap=column == "snapshot")
         there: dict[str, Manifest | None] = {}
         latest = None
         if self.depot:
@@ -101,7 +102,7 @@ class Shipping:
             away = _standing(name, there, latest.current, latest.previous) if latest else ""
             style = "bold" if "current" in (host, away) else None
             table.add_row(
-                name, *(_figures(manifest) if manifest else ["unreadable", *[""] * 5]), host, away, style=style
+                name, *(_figures(manifest) if manifest else ["unreadable", *[""] * 4]), host, away, style=style
             )
         return table
 
@@ -155,7 +156,7 @@ def _standing(name: str, known: dict[str, Manifest | None], current: str | None,
 def _figures(manifest: Manifest) -> list[str]:
     size = sum(file.bytes for file in manifest.files.values()) / _MIB
     counts = (f"{manifest.count:,}", f"{manifest.products:,}")
-    return [manifest.created, f"{size:,.1f}", *counts, manifest.embedder["name"], _quality(manifest)]
+    return [manifest.created[:16].replace("T", " "), f"{size:,.1f}", *counts, _quality(manifest)]
 
 
 def _quality(manifest: Manifest) -> str:
