@@ -1,7 +1,7 @@
 """Snapshots that earlier versions of the program wrote, one of each format: this version opens and asks them.
 
-A golden snapshot is never rewritten for a change of code: what production hosts hold must open. Only a new `FORMAT` adds
-another beside the old ones: `python -m tests.test_golden` writes what the code writes now.
+A golden snapshot is never rewritten for a change of code: what production hosts hold must open. Only a new `FORMAT`
+adds another beside the old ones: `python -m tests.test_golden` writes what the code writes now.
 """
 
 import json
