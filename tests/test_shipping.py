@@ -1,6 +1,7 @@
 """The commands that move snapshots, and `make ship` to a real sshd on loopback."""
 
 import getpass
+import json
 import os
 import random
 import shutil
@@ -23,7 +24,7 @@ from shared.buckets import Bucket
 from shared.depot import Latest, latest
 from shared.errors import ConfigError, DepotError, SnapshotError
 from shared.snapshot import Snapshot, activate, current_id, previous_id
-from tests.conftest import HOCKEY, ROOT, free_port, snapshot_of, unit
+from tests.conftest import HOCKEY, ROOT, drawn, free_port, snapshot_of, unit
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 
@@ -82,6 +83,24 @@ def test_going_back_on_a_host_is_refused_where_it_cannot_be(tmp_path: Path) -> N
     with pytest.raises(SnapshotError, match=r"products\.jsonl"):
         said(command("rollback", tmp_path))
     assert (current_id(tmp_path, HOCKEY), previous_id(tmp_path, HOCKEY)) == (two, one)
+
+
+def test_the_list_tells_what_the_manifest_says_of_quality(tmp_path: Path) -> None:
+    one = filled(tmp_path, 1)
+    manifest = HOCKEY.folder(tmp_path) / one / "manifest.json"
+    learned = {"parts": {"centre": True, "within": False, "photos": "adapt"}, "judged": {}}
+    fields = json.loads(manifest.read_text()) | {"quality": {"learned": learned, "r_at_1": 0.5, "more": [1]}}
+    manifest.write_text(json.dumps(fields))
+    assert row(said(command("snapshots", tmp_path)), one)[5] == "r_at_1 0.5, learned: centre photos=adapt"
+
+
+def test_indexing_signs_where_a_key_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMILARITY_SIGNING_KEY", "the-secret")
+    for n in range(3):
+        (tmp_path / f"p{n}.png").write_bytes(drawn(n, kind="PNG"))
+    output = said(command("index", tmp_path / "data", "--catalog", str(tmp_path), "--model", "colour_grid"))
+    assert Snapshot.current(tmp_path / "data", HOCKEY, "the-secret")
+    assert "the-secret" not in output
 
 
 def test_a_damaged_snapshot_is_listed_too(tmp_path: Path) -> None:
