@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from shared.buckets import Bucket, open_bucket
 from shared.buckets.s3 import S3Bucket
@@ -131,3 +132,28 @@ def test_a_broken_connection_goes_on_where_it_stopped(
     monkeypatch.setattr(bucket._client, "get_object", get_object)
     assert b"".join(bucket.stream("big")) == BIG
     assert asked[:3] == [None, "bytes=3145728-", "bytes=6291456-"]
+
+
+def test_an_outage_is_waited_for_in_the_middle_of_a_file(
+    s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("shared.buckets.s3._WAIT", (0.0, 0.1))
+    bucket = open_bucket("s3://preprod.datamining/outage")
+    assert isinstance(bucket, S3Bucket)
+    calls: list[str] = []
+
+    def away(request: Any, **_: Any) -> None:
+        calls.append(request.url)
+        if 3 <= len(calls) < 15:  # longer than boto3 itself goes on
+            raise EndpointConnectionError(endpoint_url=request.url)
+
+    bucket._client.meta.events.register("before-send.s3", away)
+    put(bucket, tmp_path, "big", BIG)
+    assert b"".join(bucket.stream("big")) == BIG
+    assert len([url for url in calls if "uploads" in url]) == 1  # the upload went on; it was not begun anew
+    calls[:] = [""] * 3
+    monkeypatch.setattr("shared.buckets.s3._ATTEMPTS", 3)
+    with pytest.raises(DepotError, match="outage/big cannot be used: Could not connect"):
+        bucket.read("big")

@@ -141,19 +141,20 @@ def test_a_damaged_snapshot_is_not_published(bucket: Bucket, tmp_path: Path) -> 
         pull(tmp_path, Partition("1", "2"), bucket)
 
 
+@pytest.mark.parametrize("verb", ["upload", "replace"])
 def test_of_two_publishers_one_wins_and_the_other_says_so(
-    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     one, two = filled(tmp_path / "one", 1), filled(tmp_path / "two", 2)
-    replace = bucket.replace
+    act = getattr(bucket, verb)
 
-    def overtaken(key: str, data: bytes, tag: str | None) -> bool:
-        if key == LATEST:
-            monkeypatch.setattr(bucket, "replace", replace)
+    def overtaken(*arguments: Any) -> Any:
+        if verb == "upload" or arguments[0] == LATEST:
+            monkeypatch.setattr(bucket, verb, act)
             publish(tmp_path / "two", HOCKEY, bucket)
-        return replace(key, data, tag)
+        return act(*arguments)
 
-    monkeypatch.setattr(bucket, "replace", overtaken)
+    monkeypatch.setattr(bucket, verb, overtaken)
     with pytest.raises(DepotError, match=f"Another publisher was faster: {two} .* {one} is not"):
         publish(tmp_path / "one", HOCKEY, bucket)
     assert whole(bucket, tmp_path / "there") == two

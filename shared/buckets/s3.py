@@ -1,5 +1,6 @@
 """S3 as a bucket, and the one way in which the program connects to S3."""
 
+import random
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,14 +12,16 @@ from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import ConnectionError as Unreachable
 
 from shared.buckets import Advance, Entry, Held
 from shared.errors import ConfigError, DepotError
 
 _PIECE = 1024 * 1024
 _PART = 16 * _PIECE
-# Waits of 0.5, 1, 2, 4 and 8 seconds on average, then of up to 20: an outage of half a minute passes unseen.
-_ATTEMPTS = 10
+# boto3 gives up within seconds; with these an outage of half a minute passes unseen, in the middle of a file too.
+_ATTEMPTS = 20
+_WAIT = (2.0, 5.0)
 _MISSING = {"NoSuchKey", "404"}
 _LOST = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", *_MISSING}
 
@@ -37,10 +40,9 @@ def aws_keys(path: Path = Path("config.py")) -> Mapping[str, str]:
     return keys
 
 
-def s3_client(attempts: int = 5) -> Any:
+def s3_client() -> Any:
     """A client with the keys of `config.py` where there is one, else by boto3's own chain."""
-    retries = {"mode": "standard", "max_attempts": attempts}
-    patient = Config(connect_timeout=5, read_timeout=60, retries=retries)
+    patient = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "max_attempts": 5})
     return boto3.Session(**aws_keys()).client("s3", config=patient)
 
 
@@ -55,7 +57,8 @@ class S3Bucket:
         self._place = {"Bucket": name}
         self._prefix = f"{prefix}/" if prefix else ""
         with self._named():
-            self._client = s3_client(_ATTEMPTS)
+            self._client = s3_client()
+        self._client.meta.events.register("needs-retry.s3", _outlast)
 
     def read(self, key: str) -> Held | None:
         with self._named(key):
@@ -135,6 +138,12 @@ class S3Bucket:
             raise DepotError(f"{place} cannot be used ({reason}). Check DEPOT=, the keys and their rights.") from error
         except (BotoCoreError, Boto3Error, ValueError) as error:
             raise DepotError(f"{place} cannot be used: {error}".rstrip(".") + ".") from error
+
+
+def _outlast(attempts: int, response: Any = None, caught_exception: Exception | None = None, **_: Any) -> float | None:
+    """In how many seconds boto3 shall ask again where its own patience has ended. For every call, each part's too."""
+    away = isinstance(caught_exception, Unreachable | HTTPClientError) or (response and response[0].status_code >= 500)
+    return random.uniform(*_WAIT) if away and attempts < _ATTEMPTS else None
 
 
 def _code(error: ClientError) -> str:
