@@ -65,7 +65,7 @@ class Shipping:
             for forgotten in depot.keep_newest(bucket, self.partition, self.keep):
                 console.print(f"Removed from the depot, beyond KEEP={self.keep}: {forgotten}", soft_wrap=True)
         except (DepotError, SnapshotError) as error:  # what was published stays so
-            console.print(f"Old snapshots could not be removed: {error}", style="yellow", soft_wrap=True)
+            console.print(f"Old snapshots could not be removed: {error}", style="yellow", soft_wrap=True, markup=False)
 
     def pull(self, console: Console) -> None:
         """The depot's current snapshot -> this host's."""
