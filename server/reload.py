@@ -22,7 +22,7 @@ from shared.snapshot import Snapshot, current_id, partitions
 from shared.vectors import Vectors
 
 _log = logging.getLogger(__name__)
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 0.25
 # A refused snapshot is read again now and then: it may have been seen half-copied.
 _RETRY_SECONDS = 10.0
 _LONGEST_WAIT = 20.0
@@ -153,7 +153,7 @@ class Snapshots:
         self._open, self.refused = fresh, refused
 
     def follow(self) -> None:
-        """Refresh every second, and when it rings, in the background."""
+        """Refresh several times a second, and when it rings, in the background."""
 
         def poll() -> None:
             while True:
