@@ -72,7 +72,6 @@ def _fetch(data: Path, partition: Partition, bucket: Bucket, snapshot_id: str, k
     manifest = checked_manifest(snapshot_id, content, signed, key)
     if any(Path(name).name != name or name in ("", "..", "manifest.json", SIGNATURE) for name in manifest.files):
         raise SnapshotError(f"The manifest of {snapshot_id} names files outside the snapshot.")
-    near = _files_here(data, partition)
     place = partition.folder(data) / ".pulling"
     folder, final = place / snapshot_id, partition.folder(data) / snapshot_id
     try:
@@ -84,6 +83,7 @@ def _fetch(data: Path, partition: Partition, bucket: Bucket, snapshot_id: str, k
         for path in (*place.iterdir(), *folder.iterdir()):
             if path != folder and path.name not in manifest.files:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+        near = _files_here(data, partition)
         with meter("fetching", sum(wanted.bytes for wanted in manifest.files.values())) as advance:
             for name, wanted in manifest.files.items():
                 if wanted in near and not (folder / name).exists():

@@ -31,13 +31,17 @@ def test_a_snapshot_of_an_earlier_version_opens_and_answers(folder: Path) -> Non
     snapshot = Snapshot(folder, KEY)
     assert snapshot.manifest.partition == HOCKEY
     for product, answers in wanted.items():
-        assert [json.loads(found.line)["product_id"] for found in similar_to_product(snapshot, product, 3)] == answers
+        assert nearest(snapshot, product) == answers
     scores, rows = snapshot.store.search(snapshot.store.vectors(0, 4), 1)
     assert rows[:, 0].tolist() == [0, 1, 2, 3]
     assert np.allclose(scores, 1, atol=1e-5)
     if load("colour_grid").spec == snapshot.spec:  # its network is still here
-        found = similar_to_photo(snapshot, snapshot.load_embedder(), drawn(3), 1)
+        found = similar_to_photo(snapshot, snapshot.load_embedder(), drawn(3))
         assert json.loads(found[0].line)["product_id"] == "p3"
+
+
+def nearest(snapshot: Snapshot, product: str) -> list[str]:
+    return [json.loads(found.line)["product_id"] for found in similar_to_product(snapshot, product)[:3]]
 
 
 def test_there_is_one_of_this_format() -> None:
@@ -67,10 +71,7 @@ def write_golden() -> None:
         (written / "manifest.sig").write_bytes(signature((written / "manifest.json").read_bytes(), KEY))
         written.rename(GOLDEN / snapshot_id)
     snapshot = Snapshot(GOLDEN / snapshot_id, KEY)
-    answers = {
-        f"p{n}": [json.loads(found.line)["product_id"] for found in similar_to_product(snapshot, f"p{n}", 3)]
-        for n in range(12)
-    }
+    answers = {f"p{n}": nearest(snapshot, f"p{n}") for n in range(12)}
     known = json.loads((GOLDEN / "answers.json").read_text()) if (GOLDEN / "answers.json").exists() else {}
     (GOLDEN / "answers.json").write_text(json.dumps(known | {snapshot_id: answers}, indent=1) + "\n")
 
