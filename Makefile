@@ -2,6 +2,7 @@
 # the environment variable SIMILARITY_<NAME>; it is handed on through the environment, so no shell ever reads it.
 VARIABLES := DPT DOMAIN DATA CATALOG IMAGE_URL MODEL WEIGHTS STORE LIMIT CONNECTIONS MAX_FAILURES RETRY_FAILED \
              METRIC USER_PHOTOS MAX_DROP FORCE PHOTOS AGAINST \
+             DEPOT KEEP TO SSH SIGNING_KEY ADMIN_KEY \
              HOST PORT WORKERS DATASET
 $(foreach v,$(VARIABLES),$(if $(filter command line,$(origin $(v))),$(eval export SIMILARITY_$(v) := $$(value $(v)))))
 
@@ -10,7 +11,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help index images evaluate changes serve demo test check format
+.PHONY: help index images evaluate changes publish pull snapshots rollback ship serve demo test check format
 
 help: ## Show this list
 	@echo "image-similarity: which products look most like this product, or like this photo?"
@@ -29,7 +30,22 @@ evaluate: $(VENV)/installed ## Measure the answers: DPT= DOMAIN= [PHOTOS=photos.
 changes: $(VENV)/installed ## See whose answers changed since the snapshot before: DPT= DOMAIN= [AGAINST=snapshot]
 	@$(RUN) -m indexer changes
 
-serve: $(VENV)/installed ## Answer over HTTP: [HOST=127.0.0.1 PORT=8000 DATA=./data WORKERS=2]
+publish: $(VENV)/installed ## Make this host's snapshot the depot's: DPT= DOMAIN= DEPOT=s3://bucket/prefix [KEEP=5]
+	@$(RUN) -m indexer publish
+
+pull: $(VENV)/installed ## Make the depot's snapshot this host's: DPT= DOMAIN= DEPOT= [KEEP=5]
+	@$(RUN) -m indexer pull
+
+snapshots: $(VENV)/installed ## List the snapshots of host and depot: DPT= DOMAIN= [DEPOT=]
+	@$(RUN) -m indexer snapshots
+
+rollback: $(VENV)/installed ## Go back, in the depot or else on this host: DPT= DOMAIN= [DEPOT= TO=id]
+	@$(RUN) -m indexer rollback
+
+ship: $(VENV)/installed ## Make this host's snapshot another host's, over ssh: DPT= DOMAIN= HOST=user@host:/dir
+	@$(RUN) -m indexer ship
+
+serve: $(VENV)/installed ## Answer over HTTP: [HOST=127.0.0.1 PORT=8000 DATA=./data WORKERS=2 DEPOT=]
 	@exec $(RUN) -m server
 
 demo: $(VENV)/installed ## See it work on a drawn sports shop, or on your pictures: [DATASET=folder]

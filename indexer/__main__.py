@@ -24,12 +24,16 @@ from indexer.config import (
     evaluate_options,
     image_options,
     index_options,
+    rollback_options,
+    ship_options,
+    shipping_options,
 )
 from indexer.demo import demo as run_demo
 from indexer.evaluate import kept_pictures, measure_snapshots
 from indexer.gate import objections
 from indexer.learning import ENOUGH_PHOTOS, learn
 from indexer.pipeline import fetch_images, index_images
+from indexer.shipping import Shipping
 from indexer.sources import Source
 from shared.embedders import Embedder, load
 from shared.errors import RunStopped, SimilarityError, SnapshotError
@@ -97,6 +101,7 @@ def index(**options: Any) -> None:
                 quality={**quality, "learned": learned.report} if learned else quality,
                 neighbours=near,
             ),
+            job.signing_key,
         )
         folder = job.partition.folder(job.data) / snapshot_id
         _console.print(done.report.table(title))
@@ -155,6 +160,42 @@ def evaluate(department: str, domain: str, data: Path, photos: Path | None, agai
 def changes(department: str, domain: str, data: Path, against: str | None) -> None:
     """Show which products' first answers changed most since another snapshot."""
     show_changes(data, Partition(department, domain), against, _console)
+
+
+@main.command()
+@shipping_options
+def publish(department: str, domain: str, **options: Any) -> None:
+    """Make this host's current snapshot the depot's."""
+    Shipping(Partition(department, domain), **options).publish(_console)
+
+
+@main.command()
+@shipping_options
+def pull(department: str, domain: str, **options: Any) -> None:
+    """Make the depot's current snapshot this host's."""
+    Shipping(Partition(department, domain), **options).pull(_console)
+
+
+@main.command()
+@shipping_options
+def snapshots(department: str, domain: str, **options: Any) -> None:
+    """List the snapshots of this host and of the depot, and which are current."""
+    table = Shipping(Partition(department, domain), **options).table()
+    Console(width=None if sys.stdout.isatty() else 150, highlight=False).print(table)
+
+
+@main.command()
+@rollback_options
+def rollback(department: str, domain: str, to: str | None, **options: Any) -> None:
+    """Go back to the snapshot before, or to the one given: in the depot where DEPOT is given, else on this host."""
+    Shipping(Partition(department, domain), **options).rollback(_console, to)
+
+
+@main.command()
+@ship_options
+def ship(department: str, domain: str, data: Path, signing_key: str | None, host: str, ssh: str) -> None:
+    """Make this host's current snapshot another host's, over rsync and ssh."""
+    Shipping(Partition(department, domain), data, signing_key=signing_key).ship(_console, host, ssh)
 
 
 @main.command()

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-import pandas as pd
-
 from shared.errors import CatalogError
 from shared.refusals import Kind, Refusal
 
@@ -61,6 +59,8 @@ def parse_catalog(data: bytes, uri: str, etag: str = "", limit: int | None = Non
     UTF-8, with or without a byte order mark, else UTF-16 by its mark, else Latin-1. Raises `CatalogError`, naming the
     file and the column or line, where that fails.
     """
+    import pandas as pd  # takes longer to load than going back to another snapshot, which needs none of it
+
     text = _text(_unzipped(data, uri))
     separator, header = _header(text, uri)
     try:

@@ -4,7 +4,7 @@ Each option is also a make variable and the environment variable `SIMILARITY_<th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +40,7 @@ class IndexConfig:
     user_photos: Path | None
     max_drop: float
     force: bool
+    signing_key: str | None = field(default=None, repr=False)
 
 
 def _option(variable: str, flag: str, help: str, **more: Any) -> Callable[[_F], _F]:
@@ -55,6 +56,12 @@ _PARTITION = (
     _option("DOMAIN", "--domain", "Domain, e.g. 0341.", required=True),
 )
 _AGAINST = _option("AGAINST", "--against", "Id of another snapshot of the partition, to compare with.")
+_DEPOT = _option("DEPOT", "--depot", "Where snapshots are kept for every host: s3://bucket/prefix or file:///folder.")
+_KEEP = _option("KEEP", "--keep", "Snapshots kept in the depot, and on a host.", default=5, type=click.IntRange(1))
+# Better in the environment than on a command line, where other users of the machine can read it.
+_SIGNING_KEY = _option(
+    "SIGNING_KEY", "--signing-key", "Secret that signs snapshots, and that they must be signed with."
+)
 _OPTIONS = (
     *_PARTITION,
     _DATA,
@@ -93,6 +100,7 @@ _INDEX_OPTIONS = (
     ),
     _option("FORCE", "--force", "Let the snapshot serve though its quality or coverage fell.", is_flag=True),
     _option("STORE", "--store", "Where vectors are kept.", default="faiss", type=click.Choice(stores.NAMES)),
+    _SIGNING_KEY,
 )
 
 
@@ -125,6 +133,24 @@ def demo_options(command: _F) -> _F:
     return _decorated(command, (_DATA, dataset))
 
 
+def shipping_options(command: _F) -> _F:
+    """Decorate a command with the options that move snapshots."""
+    return _decorated(command, (*_PARTITION, _DATA, _DEPOT, _KEEP, _SIGNING_KEY))
+
+
+def rollback_options(command: _F) -> _F:
+    """Decorate a command with the options of going back."""
+    to = _option("TO", "--to", "Id of the snapshot to go back to.  [default: the one before]")
+    return _decorated(shipping_options(command), (to,))
+
+
+def ship_options(command: _F) -> _F:
+    """Decorate a command with the options of shipping to another host."""
+    host = _option("HOST", "--host", "Where to: user@host:/folder, the folder being its DATA.", required=True)
+    ssh = _option("SSH", "--ssh", "How to reach it, e.g. 'ssh -p 2222 -i key'.", default="ssh")
+    return _decorated(command, (*_PARTITION, _DATA, host, ssh, _SIGNING_KEY))
+
+
 def config(
     department: str,
     domain: str,
@@ -142,6 +168,7 @@ def config(
     user_photos: Path | None = None,
     max_drop: float = 0,
     force: bool = False,
+    signing_key: str | None = None,
 ) -> IndexConfig:
     """The options as one frozen object. Raises `ConfigError` where one is wrong."""
     partition = Partition(department, domain)
@@ -158,6 +185,7 @@ def config(
         user_photos=user_photos,
         max_drop=max_drop,
         force=force,
+        signing_key=signing_key,
     )
 
 

@@ -12,8 +12,8 @@ _LOG_EVERY = 10.0
 class Bar:
     """`with Bar("images", total) as bar: bar.advance()`."""
 
-    def __init__(self, what: str, total: int) -> None:
-        self._what, self._total, self._done = what, total, 0
+    def __init__(self, what: str, total: float) -> None:
+        self._what, self._total, self._done = what, total, 0.0
         self._console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -37,13 +37,15 @@ class Bar:
     ) -> None:
         self._progress.stop()
 
-    def advance(self) -> None:
-        """One more is done."""
-        self._done += 1
+    def advance(self, by: float = 1) -> None:
+        """So many more are done."""
+        self._done += by
         now = time.monotonic()
         rate = self._done / max(now - self._started, 1e-9)
         self._progress.update(self._task, completed=self._done, rate=f"{rate:,.0f}/s")
         if not self._console.is_terminal and now - self._logged > _LOG_EVERY:
             self._logged = now
-            left = (self._total - self._done) / rate
-            self._console.print(f"{self._what}: {self._done:,} of {self._total:,}, {rate:,.0f}/s, {left:,.0f} s left")
+            left = (self._total - self._done) / max(rate, 1e-9)
+            self._console.print(
+                f"{self._what}: {self._done:,.0f} of {self._total:,.0f}, {rate:,.0f}/s, {left:,.0f} s left"
+            )

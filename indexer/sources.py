@@ -1,14 +1,11 @@
 """Where catalogs come from: S3, a file, or a folder of pictures."""
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from indexer.catalog import Catalog, checked, folder_rows, parse_catalog
 from indexer.urls import UrlTemplate
-from shared.errors import CatalogError, ConfigError
+from shared.errors import CatalogError
 from shared.partition import Partition
 
 MAX_BYTES = 1024 * 1024 * 1024
@@ -47,31 +44,10 @@ class Source:
         return catalog
 
 
-def aws_keys(path: Path = Path("config.py")) -> Mapping[str, str]:
-    """The first library's `config.py`: lines `aws_access_key_id=..`, read as text and never executed."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return {}
-    names = "aws_access_key_id|aws_secret_access_key|aws_session_token"
-    found = re.findall(rf"^\s*({names})\s*=\s*[\"']?([^\"'\s#]+)", text, re.MULTILINE)
-    keys = dict(found)
-    if keys and not {"aws_access_key_id", "aws_secret_access_key"} <= keys.keys():
-        raise ConfigError(f"{path} must have both aws_access_key_id=.. and aws_secret_access_key=.., or neither.")
-    return keys
-
-
-def s3_client() -> Any:
-    """A client with the keys of `config.py` where there is one, else by boto3's own chain."""
-    import boto3
-    from botocore.config import Config
-
-    patient = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "max_attempts": 5})
-    return boto3.Session(**aws_keys()).client("s3", config=patient)
-
-
 def _read_s3(uri: str) -> tuple[bytes, str]:
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    from shared.buckets.s3 import s3_client
 
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not bucket or not key:

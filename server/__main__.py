@@ -3,27 +3,32 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
+from server.config import OPTIONS, ServerConfig
+from shared.buckets import open_bucket
 from shared.errors import SimilarityError
 from shared.snapshot import partitions
 
 _CONFIG = Path(__file__).with_name("gunicorn.conf.py")
 
 
-@click.command()
-@click.option("--data", envvar="SIMILARITY_DATA", default="data", show_default=True, type=click.Path(path_type=Path))
-@click.option("--host", envvar="SIMILARITY_HOST", default="127.0.0.1", show_default=True)
-@click.option("--port", envvar="SIMILARITY_PORT", default=8000, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--workers", envvar="SIMILARITY_WORKERS", default=2, show_default=True, type=click.IntRange(1, 256))
-def main(data: Path, host: str, port: int, workers: int) -> None:
+@click.command(params=[*OPTIONS])
+def main(**options: Any) -> None:
     """Serve every snapshot of the data folder over HTTP, under gunicorn."""
-    names = ", ".join(map(str, partitions(data))) or "none yet (make index, or make demo)"
-    print(f"Serving http://{host}:{port} from {data.resolve()}: {names}", flush=True)
-    gunicorn = [sys.executable, "-m", "gunicorn", "--config", str(_CONFIG), "--workers", str(workers)]
-    application = f"server.app:serve({str(data.resolve())!r})"
-    os.execv(sys.executable, [*gunicorn, "--bind", f"{host}:{port}", application])
+    config = ServerConfig(**options)
+    if config.depot:
+        open_bucket(config.depot)  # a wrong name is said now
+    names = ", ".join(map(str, partitions(config.data))) or "none yet (make index, or make demo)"
+    print(f"Serving http://{config.host}:{config.port} from {config.data}: {names}", flush=True)
+    gunicorn = [sys.executable, "-m", "gunicorn", "--config", str(_CONFIG), "--workers", str(config.workers)]
+    os.execve(
+        sys.executable,
+        [*gunicorn, "--bind", f"{config.host}:{config.port}", "server.app:serve()"],
+        config.environment(),
+    )
 
 
 def run() -> None:

@@ -3,13 +3,17 @@
 import json
 import logging
 import re
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
+from server.admin import add_admin
+from server.config import ServerConfig
+from server.doorbell import Doorbell
+from server.follower import follow, problems
 from server.photo import MAX_BODY, photo_of
 from server.reload import Snapshots
 from shared.errors import BadPicture, BadQuestion, NotReady, QuestionError, UnknownPartition, UnknownProduct
@@ -42,12 +46,18 @@ def create_app(snapshots: Snapshots) -> Flask:
     return app
 
 
-def serve(data: str) -> Flask:
+def serve() -> Flask:
     """What gunicorn runs in each worker: the application over a data folder, following its snapshots."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    snapshots = Snapshots(Path(data))
+    config = ServerConfig.from_environment()
+    follow(config)
+    refused_before = partial(problems, config.data) if config.depot else dict
+    snapshots = Snapshots(config.data, key=config.signing_key, problems=refused_before)
     snapshots.follow()
-    return create_app(snapshots)
+    app = create_app(snapshots)
+    if config.admin_key:
+        add_admin(app, config.admin_key, Doorbell(config.data))
+    return app
 
 
 class _IdConverter(BaseConverter):

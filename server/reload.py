@@ -7,12 +7,13 @@ the snapshot that it began with; the old one is dropped when its last answer is 
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+from server.doorbell import Doorbell
 from shared.embedders import Embedder
 from shared.errors import NotReady, SimilarityError, SnapshotError, UnknownPartition
 from shared.images import Picture
@@ -21,7 +22,7 @@ from shared.snapshot import Snapshot, current_id, partitions
 from shared.vectors import Vectors
 
 _log = logging.getLogger(__name__)
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 0.25
 # A refused snapshot is read again now and then: it may have been seen half-copied.
 _RETRY_SECONDS = 10.0
 _LONGEST_WAIT = 20.0
@@ -80,10 +81,20 @@ class _Guarded:
 
 
 class Snapshots:
-    """The open snapshots of a data folder. Reading is safe from many threads; `refresh` is called by one."""
+    """The open snapshots of a data folder. Reading is safe from many threads; `refresh` is called by one.
 
-    def __init__(self, data: Path, *, photos: bool = True) -> None:
-        self._data = data
+    `key` is what snapshots must be signed with; `problems` tells what else was refused, before it came here.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        photos: bool = True,
+        key: str | None = None,
+        problems: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._data, self._key, self._problems = data, key, problems
         self._photos = photos and find_spec("tensorflow") is not None
         self._open: Mapping[str, Snapshot] = {}
         self._networks: Mapping[str, Network] = {}
@@ -119,7 +130,7 @@ class Snapshots:
     def refresh(self) -> None:
         """Open what has become current. What cannot be opened is refused, and logged once."""
         fresh: dict[str, Snapshot] = {}
-        refused: dict[str, str] = {}
+        refused = dict(self._problems())
         for partition in partitions(self._data):
             name = str(partition)
             serving = self._open.get(name)
@@ -142,20 +153,20 @@ class Snapshots:
         self._open, self.refused = fresh, refused
 
     def follow(self) -> None:
-        """Refresh every second, in the background."""
+        """Refresh several times a second, and when it rings, in the background."""
 
         def poll() -> None:
             while True:
-                pause.wait(_POLL_SECONDS)
+                doorbell.wait(_POLL_SECONDS)
                 try:
                     self.refresh()
                 except Exception:
                     _log.exception("Looking for new snapshots failed; the open ones go on serving")
 
-        pause = threading.Event()
+        doorbell = Doorbell(self._data)
         threading.Thread(target=poll, name="follow-snapshots", daemon=True).start()
 
     def _opened(self, partition: Partition, serving: Snapshot | None) -> Snapshot:
-        snapshot = Snapshot.current(self._data, partition)
+        snapshot = Snapshot.current(self._data, partition, self._key)
         _log.info("%s serves snapshot %s (before: %s)", partition, snapshot.id, serving.id if serving else "none")
         return snapshot

@@ -5,6 +5,7 @@
     ├── CatalogError           the catalog file cannot be read as one
     ├── ModelError             a network or its weights cannot be had
     ├── SnapshotError          a snapshot is damaged, foreign or of another format version
+    ├── DepotError             a depot cannot be reached, or another publisher was faster
     ├── RunStopped             the run lost more than it may, and published nothing
     └── QuestionError          a question over a snapshot that has no answer
         ├── UnknownPartition   no snapshot of that department and domain
@@ -35,6 +36,10 @@ class ModelError(SimilarityError):
 
 class SnapshotError(SimilarityError):
     """A snapshot is damaged, foreign or of another format version."""
+
+
+class DepotError(SimilarityError):
+    """A depot cannot be reached or lacks what it should have, or another publisher was faster."""
 
 
 class RunStopped(SimilarityError):

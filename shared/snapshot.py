@@ -1,15 +1,19 @@
 """A snapshot: one partition's index in a folder, written once, never changed, and named by its time and content.
 
     <data>/snapshots/371/0341/CURRENT                              the id of the snapshot that serves; replaced last
+    <data>/snapshots/371/0341/PREVIOUS                             the id of the one that served before
     <data>/snapshots/371/0341/20261122T103000Z-1f3a5c7e9b2d4f60/   manifest.json and the files that it lists
 
 The id ends with the beginning of the manifest's SHA-256, and the manifest holds the SHA-256 of every other file, so
-nothing can change unseen. Every file is checked before anything reads it.
+nothing can change unseen. Every file is checked before anything reads it. Where a signing key is set, `manifest.sig`
+beside the manifest says who wrote it.
 """
 
 import fcntl
 import hashlib
+import hmac
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -30,7 +34,9 @@ from shared.vectors import Vectors
 from shared.verdicts import Verdicts
 
 FORMAT = 1
+SIGNATURE = "manifest.sig"
 _HASH_DIGITS = 16
+_ID = re.compile(rf"\d{{8}}T\d{{6}}Z-[0-9a-f]{{{_HASH_DIGITS}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +98,8 @@ class Draft:
     neighbours: Neighbours | None = None
 
 
-def write_snapshot(data: Path, draft: Draft) -> str:
-    """Write the snapshot and return its id. It does not serve before `activate`.
+def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
+    """Write the snapshot, signed where there is a key, and return its id. It does not serve before `activate`.
 
     Hold the partition's lock (`exclusive`) meanwhile. Raises `OSError` on a full disk, leaving nothing behind.
     """
@@ -131,6 +137,8 @@ def write_snapshot(data: Path, draft: Draft) -> str:
             files={path.name: mark(path) for path in sorted(folder.iterdir())},
         ).to_json()
         write_synced(folder / "manifest.json", manifest)
+        if key:
+            write_synced(folder / SIGNATURE, signature(manifest, key))
         sync_folder(folder)
         snapshot_id = f"{now:%Y%m%dT%H%M%SZ}-{_content_name(manifest)}"
         if (parent / snapshot_id).exists():  # the same content within the same second
@@ -146,30 +154,71 @@ def write_snapshot(data: Path, draft: Draft) -> str:
 
 def activate(data: Path, partition: Partition, snapshot_id: str) -> None:
     """Make this snapshot the one that serves."""
-    replace_atomically(partition.folder(data) / "CURRENT", snapshot_id.encode() + b"\n")
+    folder = partition.folder(data)
+    with suppress(SnapshotError):  # an unreadable CURRENT is replaced, not remembered
+        before = current_id(data, partition)
+        if before and before != snapshot_id:
+            replace_atomically(folder / "PREVIOUS", before.encode() + b"\n")
+    replace_atomically(folder / "CURRENT", snapshot_id.encode() + b"\n")
 
 
 @contextmanager
-def exclusive(data: Path, partition: Partition) -> Iterator[None]:
-    """Only one run may write a partition at a time. Raises `ConfigError` where another one does."""
+def exclusive(data: Path, partition: Partition, task: str = "indexing") -> Iterator[None]:
+    """Only one run at a time may do this to a partition. Raises `ConfigError` where another one does."""
     folder = partition.folder(data)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    with (folder / f".{task}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"Another run is indexing {partition} in {data}. Wait for its end.") from error
+            raise ConfigError(f"Another run is {task} {partition} in {data}. Wait for its end.") from error
         yield
 
 
 def current_id(data: Path, partition: Partition) -> str | None:
     """The id of the snapshot that serves, or None where there is none. Raises `SnapshotError` if it is unreadable."""
-    try:
-        return (partition.folder(data) / "CURRENT").read_text("ascii").strip() or None
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeError) as error:
-        raise SnapshotError(f"{partition.folder(data) / 'CURRENT'} cannot be read: {error}") from error
+    return _named_in(partition.folder(data) / "CURRENT")
+
+
+def previous_id(data: Path, partition: Partition) -> str | None:
+    """The id of the snapshot that served before, or None. Raises `SnapshotError` if it is unreadable."""
+    return _named_in(partition.folder(data) / "PREVIOUS")
+
+
+def snapshot_ids(data: Path, partition: Partition) -> list[str]:
+    """The ids of all snapshots of a partition on this host, newest first."""
+    return sorted(filter(is_id, (path.name for path in partition.folder(data).glob("*"))), reverse=True)
+
+
+def is_id(text: str) -> bool:
+    """Whether this is the form of a snapshot's id, and so safe in a path."""
+    return _ID.fullmatch(text) is not None
+
+
+def go_back(data: Path, partition: Partition, to: str | None = None, key: str | None = None) -> str:
+    """Serve the snapshot `to` again, or the one that served before; return its id.
+
+    Raises `SnapshotError` where it is not there, damaged or not signed as it should be; then nothing has changed.
+    """
+    wanted = to or previous_id(data, partition)
+    if to is None and wanted == current_id(data, partition):  # a run was killed between PREVIOUS and CURRENT
+        wanted = None
+    known = snapshot_ids(data, partition)
+    if wanted not in known:
+        which = f"The snapshot {to} is not" if to else "The one that served before is no longer"
+        raise SnapshotError(f"{which} on this host. Give one of them: TO={' or '.join(known) or '(there is none)'}.")
+    verify(partition.folder(data) / wanted, key)
+    activate(data, partition, wanted)
+    return wanted
+
+
+def keep_newest(data: Path, partition: Partition, keep: int) -> list[str]:
+    """Remove all but the newest `keep` snapshots, never the current or the previous one; return the removed ids."""
+    spared = {current_id(data, partition), previous_id(data, partition)}
+    removed = [snapshot_id for snapshot_id in snapshot_ids(data, partition)[keep:] if snapshot_id not in spared]
+    for snapshot_id in removed:
+        shutil.rmtree(partition.folder(data) / snapshot_id)
+    return removed
 
 
 def partitions(data: Path) -> list[Partition]:
@@ -181,15 +230,39 @@ def partitions(data: Path) -> list[Partition]:
     return sorted(found)
 
 
-def verify(folder: Path) -> Manifest:
-    """Check every byte of a snapshot against its name and its manifest. Raises `SnapshotError`, naming the file."""
+def signature(manifest: bytes, key: str) -> bytes:
+    """The content of `manifest.sig`: HMAC-SHA256 of the manifest's bytes, in hexadecimal."""
+    return hmac.new(key.encode(), manifest, hashlib.sha256).hexdigest().encode() + b"\n"
+
+
+def checked_manifest(snapshot_id: str, data: bytes, signed: bytes | None, key: str | None) -> Manifest:
+    """The manifest, if it is the one that the snapshot is named after and, where a key is set, was signed with it.
+
+    Raises `SnapshotError` otherwise.
+    """
+    if not snapshot_id.endswith(f"-{_content_name(data)}"):
+        raise SnapshotError(f"The manifest of {snapshot_id} is not the one that the snapshot is named after.")
+    if key:
+        if signed is None:
+            raise SnapshotError(f"The snapshot {snapshot_id} is not signed, and SIMILARITY_SIGNING_KEY asks for it.")
+        if not hmac.compare_digest(signed.strip(), signature(data, key).strip()):
+            raise SnapshotError(f"The snapshot {snapshot_id} is signed with another key than SIMILARITY_SIGNING_KEY.")
+    return Manifest.from_json(data)
+
+
+def verify(folder: Path, key: str | None = None) -> Manifest:
+    """Check every byte of a snapshot against its name, its manifest and, where a key is set, its signature.
+
+    Raises `SnapshotError`, naming the file.
+    """
+    signed = None
     try:
         data = (folder / "manifest.json").read_bytes()
+        if key and (folder / SIGNATURE).exists():
+            signed = (folder / SIGNATURE).read_bytes()
     except OSError as error:
         raise SnapshotError(f"The snapshot {folder} has no readable manifest: {error.strerror}.") from error
-    if not folder.name.endswith(f"-{_content_name(data)}"):
-        raise SnapshotError(f"The manifest of {folder} is not the one that the snapshot is named after.")
-    manifest = Manifest.from_json(data)
+    manifest = checked_manifest(folder.name, data, signed, key)
     for name, wanted in manifest.files.items():
         path = folder / name
         if path.parent != folder or not path.is_file():
@@ -206,10 +279,10 @@ def verify(folder: Path) -> Manifest:
 class Snapshot:
     """An open snapshot: verified, its files mapped into memory. Safe to read from many threads."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key: str | None = None) -> None:
         self.id = folder.name
         self.folder = folder
-        self.manifest = verify(folder)
+        self.manifest = verify(folder, key)
         self.products = ProductTable(folder)
         self.neighbours: Neighbours = open_neighbours(folder, self.products.count)
         self.store = stores.open_store(folder)
@@ -226,7 +299,7 @@ class Snapshot:
             raise SnapshotError(f"The index of {folder} has not the size that its manifest states.")
 
     @classmethod
-    def current(cls, data: Path, partition: Partition) -> "Snapshot":
+    def current(cls, data: Path, partition: Partition, key: str | None = None) -> "Snapshot":
         """Open the snapshot that serves. Raises `SnapshotError` where there is none, or it is damaged."""
         snapshot_id = current_id(data, partition)
         if snapshot_id is None:
@@ -234,7 +307,7 @@ class Snapshot:
         folder = partition.folder(data) / snapshot_id
         if folder.parent != partition.folder(data):
             raise SnapshotError(f"{partition.folder(data) / 'CURRENT'} does not name a snapshot.")
-        return cls(folder)
+        return cls(folder, key)
 
     @property
     def spec(self) -> EmbedderSpec:
@@ -256,3 +329,12 @@ class Snapshot:
 
 def _content_name(manifest: bytes) -> str:
     return hashlib.sha256(manifest).hexdigest()[:_HASH_DIGITS]
+
+
+def _named_in(path: Path) -> str | None:
+    try:
+        return path.read_text("ascii").strip() or None
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeError) as error:
+        raise SnapshotError(f"{path} cannot be read: {error}") from error

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import boto3
 import numpy as np
 import pytest
 from PIL import Image
@@ -28,6 +29,7 @@ from indexer.catalog import parse_catalog
 from indexer.download import Limits
 from indexer.pipeline import Indexed, Plan, index_images
 from indexer.urls import UrlTemplate
+from shared.buckets import Bucket, open_bucket
 from shared.embedders import load
 from shared.partition import Partition
 from shared.products import ProductImage
@@ -230,7 +232,20 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     url = f"http://127.0.0.1:{ports['s3.port']}"
     try:
         wait_for(f"{url}/healthz", process)
+        named = {"aws_access_key_id": "tests", "aws_secret_access_key": "tests-secret", "region_name": "us-east-1"}
+        waiter = boto3.client("s3", endpoint_url=url, **named).get_waiter("bucket_exists")
+        waiter.wait(Bucket="preprod.datamining", WaiterConfig={"Delay": 1})  # it is made a moment later
         yield {**keys, "AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "us-east-1"}
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.fixture(params=["file", "s3"])
+def bucket(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """An empty bucket of each kind."""
+    if request.param == "file":
+        return open_bucket((tmp_path / "a depot").as_uri())
+    for name, value in request.getfixturevalue("s3").items():
+        monkeypatch.setenv(name, value)
+    return open_bucket(f"s3://preprod.datamining/depots/{tmp_path.name}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from indexer.sources import s3_client
+from shared.buckets.s3 import s3_client
 from tests.conftest import HOCKEY, ROOT, ImageServer, drawn, not_found, serving, snapshot_of, unit
 
 KEY = "images/data/pixlIDs_domain_id_0341_dpt_num_department_371000.gz"

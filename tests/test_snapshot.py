@@ -11,8 +11,19 @@ import pytest
 
 from shared import files, snapshot
 from shared.errors import ConfigError, SnapshotError
+from shared.files import replace_atomically
 from shared.partition import Partition
-from shared.snapshot import Snapshot, activate, current_id, exclusive, partitions, verify
+from shared.snapshot import (
+    Snapshot,
+    activate,
+    current_id,
+    exclusive,
+    go_back,
+    partitions,
+    previous_id,
+    signature,
+    verify,
+)
 from tests.conftest import HOCKEY, ROOT, snapshot_of, unit
 
 VECTORS = unit([1, 0, 0], [0, 1, 0], [0, 1, 1])
@@ -89,6 +100,31 @@ def test_a_manifest_cannot_name_files_elsewhere(good: Snapshot) -> None:
     mark = {"../../CURRENT": {"bytes": 1, "sha256": "0"}}
     with pytest.raises(SnapshotError, match="lacks its file"):
         Snapshot(renamed(good.folder, files=mark))
+
+
+def test_where_a_key_is_set_a_snapshot_must_be_signed_with_it(good: Snapshot, tmp_path: Path) -> None:
+    with pytest.raises(SnapshotError, match="is not signed"):
+        Snapshot(good.folder, "key")
+    (good.folder / "manifest.sig").write_bytes(signature((good.folder / "manifest.json").read_bytes(), "key"))
+    assert Snapshot(good.folder, "key")
+    assert Snapshot(good.folder)
+    for wrong in (b"", b"\n", b"0" * 64, b"\xff"):
+        (good.folder / "manifest.sig").write_bytes(wrong)
+        with pytest.raises(SnapshotError, match="another key"):
+            Snapshot(good.folder, "key")
+
+
+def test_what_served_before_is_remembered(tmp_path: Path) -> None:
+    one, two = (snapshot_of(tmp_path, ["p", "q", "q"], unit([1, 0, n], [0, 1, 0], [0, 1, 1])).id for n in (1, 2))
+    assert (current_id(tmp_path, HOCKEY), previous_id(tmp_path, HOCKEY)) == (two, one)
+    activate(tmp_path, HOCKEY, two)
+    assert previous_id(tmp_path, HOCKEY) == one
+    assert go_back(tmp_path, HOCKEY) == one
+    assert (current_id(tmp_path, HOCKEY), previous_id(tmp_path, HOCKEY)) == (one, two)
+    assert go_back(tmp_path, HOCKEY) == two
+    replace_atomically(HOCKEY.folder(tmp_path) / "PREVIOUS", two.encode())  # killed between the two
+    with pytest.raises(SnapshotError, match="no longer"):
+        go_back(tmp_path, HOCKEY)
 
 
 def test_vectors_of_another_network_are_refused(good: Snapshot) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from indexer.sources import Source, aws_keys, s3_client
+from indexer.sources import Source
+from shared.buckets.s3 import aws_keys, s3_client
 from shared.errors import CatalogError, ConfigError
 from tests.conftest import HOCKEY, drawn
 

@@ -1,0 +1,97 @@
+"""A folder as a bucket: a disk that is mounted on several hosts, or a trial on one."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from shared.buckets import Advance, Entry, Held
+from shared.errors import DepotError
+from shared.files import replace_atomically, sync_folder
+
+_PIECE = 1024 * 1024
+
+
+class FolderBucket:
+    """A `Bucket` whose objects are files below one folder."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri.rstrip("/")
+        self._root = Path(unquote(urlsplit(uri).path))
+
+    def read(self, key: str) -> Held | None:
+        with self._named():
+            try:
+                data = (self._root / key).read_bytes()
+            except FileNotFoundError:
+                return None
+        return Held(data, _tag(data))
+
+    def replace(self, key: str, data: bytes, tag: str | None) -> bool:
+        with self._named():
+            path = self._root / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with (self._root / ".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                held = self.read(key)
+                if (held and held.tag) != tag:
+                    return False
+                replace_atomically(path, data)
+        return True
+
+    def upload(self, path: Path, key: str, advance: Advance) -> None:
+        with self._named():
+            target = self._root / key
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Two publishers never share this name; what a killed one leaves is an object that nobody names.
+            temporary = target.with_name(f"{target.name}.{os.getpid()}")
+            try:
+                with path.open("rb") as source, temporary.open("wb") as file:
+                    while piece := source.read(_PIECE):
+                        file.write(piece)
+                        advance(len(piece))
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            sync_folder(target.parent)
+
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+        with self._named(), (self._root / key).open("rb") as file:
+            file.seek(start)
+            while piece := file.read(_PIECE):
+                yield piece
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        folder = self._root / prefix.rpartition("/")[0]
+        for path in sorted(folder.rglob("*")):
+            key = path.relative_to(self._root).as_posix()
+            if key.startswith(prefix) and path.is_file():
+                with suppress(FileNotFoundError):  # removed meanwhile
+                    state = path.stat()
+                    changed = f"{state.st_ino}-{state.st_mtime_ns}"
+                    yield Entry(key, state.st_size, datetime.fromtimestamp(state.st_mtime, UTC), changed)
+
+    def delete(self, key: str) -> None:
+        with self._named():
+            path = self._root / key
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty yet
+                path.parent.rmdir()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DepotError(f"The depot {self.uri} cannot be used: {error}.") from error
+
+
+def _tag(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,292 @@
+"""Servers that follow a depot: one process pulls, every worker swaps, and what is bad is refused with a reason."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.admin import add_admin
+from server.app import create_app
+from server.config import ServerConfig
+from server.doorbell import Doorbell
+from server.follower import Follower, problems
+from server.reload import Snapshots
+from shared.buckets import Bucket
+from shared.depot import go_back as go_back_in_depot
+from shared.depot import publish
+from shared.errors import DepotError
+from shared.pulling import pull
+from shared.snapshot import Snapshot, current_id, go_back
+from tests.conftest import HOCKEY, ROOT, free_port, snapshot_of, unit
+
+NAME = str(HOCKEY)
+
+
+def published(tmp_path: Path, bucket: Bucket, seed: int, key: str | None = None) -> str:
+    vectors = unit(*[[seed + 1.0, n, 1] for n in range(20)])
+    snapshot_of(tmp_path / "here", [f"p{n}" for n in range(20)], vectors)
+    return publish(tmp_path / "here", HOCKEY, bucket, key=key)
+
+
+@contextmanager
+def server(
+    data: Path, bucket: Bucket, workers: int = 2, **secrets: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A real gunicorn that follows a depot; yields its base URL as soon as it is alive."""
+    data.mkdir(exist_ok=True)
+    port = free_port()
+    command = [sys.executable, "-m", "server", "--data", str(data), "--port", str(port), "--workers", str(workers)]
+    with (data / "serve.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*command, "--depot", bucket.uri], cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **secrets}
+        )
+    base = f"http://127.0.0.1:{port}"
+    try:
+        within(30, lambda: ask(f"{base}/healthz")[0] == 200)
+        yield base, process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def ask(url: str, method: str = "GET", **headers: str) -> tuple[int, Any]:
+    request = urllib.request.Request(url, method=method, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+    except OSError:
+        return 0, {}
+
+
+def serves(base: str) -> str:
+    """The snapshot that answers now."""
+    return str(ask(f"{base}/v1/371/0341/products/p1/similar")[1].get("snapshot", ""))
+
+
+def within(seconds: float, holds: Any) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_two_hosts_follow_one_depot_without_a_failed_request(bucket: Bucket, tmp_path: Path) -> None:
+    stop, failed, seen = threading.Event(), list[object](), set[str]()
+
+    def load(base: str) -> None:
+        while not stop.is_set():
+            status, answer = ask(f"{base}/v1/371/0341/products/p1/similar")
+            if status != 200 or len(answer["results"]) != 10:
+                failed.append((status, answer))
+            seen.add(answer.get("snapshot", ""))
+            time.sleep(0.01)
+
+    with server(tmp_path / "a", bucket) as (a, _), server(tmp_path / "b", bucket, workers=1) as (b, _):
+        status, problem = ask(f"{a}/readyz")
+        assert (status, problem["title"]) == (503, "Not ready")
+        ids = [published(tmp_path, bucket, 0)]
+        within(10, lambda: serves(a) == serves(b) == ids[0])
+        threads = [threading.Thread(target=load, args=(base,)) for base in (a, b)]
+        for thread in threads:
+            thread.start()
+        for seed in range(1, 4):
+            ids.append(published(tmp_path, bucket, seed))
+            within(5, lambda: {serves(base) for base in (a, b) for _ in range(6)} == {ids[-1]})
+        stop.set()
+        for thread in threads:
+            thread.join()
+        log = (tmp_path / "a" / "serve.log").read_text()
+        assert log.count("was pulled") == 4  # by one of the two workers
+    assert not failed
+    assert seen == set(ids)
+
+
+def test_whoever_follows_may_die(bucket: Bucket, tmp_path: Path) -> None:
+    published(tmp_path, bucket, 0)
+    with server(tmp_path / "a", bucket) as (base, process):
+        within(15, lambda: ask(f"{base}/readyz")[0] == 200)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        two = published(tmp_path, bucket, 1)
+        within(10, lambda: {serves(base) for _ in range(6)} == {two})
+
+
+def test_reload_by_key_and_by_signal(bucket: Bucket, tmp_path: Path) -> None:
+    published(tmp_path, bucket, 0, "sign")
+    secrets = {"SIMILARITY_ADMIN_KEY": "key é", "SIMILARITY_SIGNING_KEY": "sign"}
+    with server(tmp_path / "a", bucket, **secrets) as (base, process):
+        within(15, lambda: ask(f"{base}/readyz")[0] == 200)
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        published(tmp_path, bucket, 1)  # not signed
+        within(5, lambda: "is not signed" in str(ask(f"{base}/readyz")))
+        two = published(tmp_path, bucket, 1, "sign")
+        assert ask(f"{base}/admin/reload", "POST")[0] == 403
+        ring(base, "key é")
+        within(5, lambda: serves(base) == two)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(1)
+        assert serves(base) == two
+        assert Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text() == workers
+    log = (tmp_path / "a" / "serve.log").read_text()
+    assert "key é" not in log
+
+
+def ring(base: str, key: str) -> None:
+    assert ask(f"{base}/admin/reload", "POST", Authorization=f"Bearer {key}".encode().decode("latin-1")) == (
+        202,
+        {"status": "looking"},
+    )
+
+
+def test_the_admin_key(tmp_path: Path) -> None:
+    doorbell = Doorbell(tmp_path)
+    app = create_app(Snapshots(tmp_path))
+    assert app.test_client().post("/admin/reload").status_code == 404
+    app = create_app(Snapshots(tmp_path))
+    add_admin(app, "secret", doorbell)
+    client = app.test_client()
+    for wrong in ("", "secret", "Bearer", "Bearer ", "Bearer secrets", "Bearer é", "Basic secret", "x" * 9000):
+        answer = client.post("/admin/reload", headers={"Authorization": wrong})
+        assert (answer.status_code, answer.mimetype) == (403, "application/problem+json"), wrong
+    assert client.post("/admin/reload").status_code == 403
+    assert not doorbell.wait(0)
+    assert client.get("/admin/reload", headers={"Authorization": "Bearer secret"}).status_code == 405
+    assert client.post("/admin/reload", headers={"Authorization": "Bearer secret"}).status_code == 202
+    assert doorbell.wait(0)
+    assert not doorbell.wait(0)
+
+
+def test_a_doorbell_wakes_every_waiter(tmp_path: Path) -> None:
+    waiters = [Doorbell(tmp_path / "new") for _ in range(3)]
+    heard: list[bool] = []
+    threads = [threading.Thread(target=lambda w=w: heard.append(w.wait(20))) for w in waiters]  # type: ignore[misc]
+    for thread in threads:
+        thread.start()
+    Doorbell(tmp_path / "new").ring()
+    for thread in threads:
+        thread.join()
+    assert heard == [True] * 3
+
+
+def test_a_bad_snapshot_is_refused_and_the_old_one_goes_on(
+    bucket: Bucket, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tmp_path / "a"
+    follower = Follower(data, bucket)
+    one = published(tmp_path, bucket, 0)
+    follower.look()
+    snapshots = Snapshots(data, problems=lambda: problems(data))
+    assert snapshots.get(NAME).id == one
+    two = published(tmp_path, bucket, 1)
+    damaged = {entry.key for entry in bucket.entries("objects/") if entry.bytes > 200}
+    whole = {key: b"".join(bucket.stream(key)) for key in damaged}
+    for key in damaged:
+        put(bucket, tmp_path, key, bytes(len(whole[key])))
+    for _ in range(3):
+        follower.look()
+        snapshots.refresh()
+    assert snapshots.get(NAME).id == one
+    assert "damaged" in snapshots.refused[NAME]
+    assert caplog.text.count("is not followed") == 1
+    for key, content in whole.items():
+        put(bucket, tmp_path, key, content)
+    follower.look()
+    assert current_id(data, HOCKEY) == one  # it is not fetched again at every look
+    follower.look(again=True)
+    snapshots.refresh()
+    assert snapshots.get(NAME).id == two
+    assert not snapshots.refused
+
+
+def put(bucket: Bucket, folder: Path, key: str, data: bytes) -> None:
+    (folder / "source").write_bytes(data)
+    bucket.upload(folder / "source", key, lambda _: None)
+
+
+def test_a_bad_snapshot_that_is_the_only_one(bucket: Bucket, tmp_path: Path) -> None:
+    published(tmp_path, bucket, 0)
+    follower = Follower(tmp_path / "a", bucket, key="secret")
+    follower.look()
+    client = create_app(Snapshots(tmp_path / "a", problems=lambda: problems(tmp_path / "a"))).test_client()
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert f"{NAME}: The snapshot" in answer.get_json()["detail"]
+    assert "is not signed" in answer.get_json()["detail"]
+
+
+def test_a_depot_that_is_away_costs_nothing_but_news(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(prefix: str) -> Iterator[Any]:
+        raise DepotError("The depot is away.")
+
+    one = published(tmp_path, bucket, 0)
+    follower = Follower(tmp_path / "a", bucket)
+    follower.look()
+    with monkeypatch.context() as broken:
+        broken.setattr(bucket, "entries", away)
+        follower.look()
+        assert problems(tmp_path / "a") == {"depot": "The depot is away."}
+    follower.look()
+    assert problems(tmp_path / "a") == {}
+    two = published(tmp_path, bucket, 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(bucket, "stream", lambda key, start=0: away(key))
+        follower.look()
+    assert current_id(tmp_path / "a", HOCKEY) == one
+    assert problems(tmp_path / "a") == {NAME: "The depot is away."}
+    follower.look()  # is asked again at once
+    assert current_id(tmp_path / "a", HOCKEY) == two
+    assert problems(tmp_path / "a") == {}
+
+
+def test_a_host_that_went_back_stays_there_until_something_new_is_published(bucket: Bucket, tmp_path: Path) -> None:
+    data = tmp_path / "a"
+    one = published(tmp_path, bucket, 0)
+    Follower(data, bucket).look()
+    published(tmp_path, bucket, 1)
+    follower = Follower(data, bucket)
+    follower.look()
+    started = time.monotonic()
+    assert go_back(data, HOCKEY) == one
+    assert time.monotonic() - started < 2
+    follower.look()
+    Follower(data, bucket).look()  # after a restart
+    assert current_id(data, HOCKEY) == one
+    three = published(tmp_path, bucket, 2)
+    follower.look()
+    assert current_id(data, HOCKEY) == three
+    assert go_back_in_depot(bucket, HOCKEY, one) == one
+    follower.look()
+    assert current_id(data, HOCKEY) == one
+
+
+def test_a_host_whose_snapshot_was_damaged_is_mended_at_the_start(bucket: Bucket, tmp_path: Path) -> None:
+    one = published(tmp_path, bucket, 0)
+    pull(tmp_path / "a", HOCKEY, bucket)
+    (HOCKEY.folder(tmp_path / "a") / one / "index.faiss").unlink()
+    Follower(tmp_path / "a", bucket).look()
+    assert Snapshot.current(tmp_path / "a", HOCKEY).id == one
+
+
+def test_the_servers_options_reach_its_processes_and_no_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = ServerConfig(tmp_path, depot="file:///x", keep=3, signing_key="s1", admin_key="s2")
+    for name, value in config.environment().items():
+        monkeypatch.setenv(name, value)
+    assert ServerConfig.from_environment() == config
+    assert "s1" not in repr(config)
+    assert "s2" not in repr(config)
