@@ -76,7 +76,7 @@ def fit(
         axes = _principal(normalise(part - centre if matrix is None else (part - centre) @ matrix))
         matrix = axes if matrix is None else matrix @ axes
     means = np.stack([centre, photo_centre]).astype(np.float32)
-    block = Block(start, means, None if matrix is None else np.asarray(matrix, np.float32))
+    block = Block(start, means, None if matrix is None else np.ascontiguousarray(matrix, np.float32))
     rows = block.apply(part, 0)
     if recipe.pull:
         rows = normalise((1 - _PULL) * rows + _PULL * _means(rows, owners)[owners])
@@ -135,7 +135,7 @@ def whitening(scatter: Vectors, ridge: float) -> Vectors:
     """The matrix `(d, d)` in whose space that scatter is round, but for a ridge of its mean variance."""
     wide = scatter.astype(np.float64)
     wide[np.diag_indices(len(wide))] += max(ridge * np.trace(wide) / len(wide), 1e-12)
-    return np.asarray(np.linalg.inv(np.linalg.cholesky(wide)).T, np.float32)
+    return np.ascontiguousarray(np.linalg.inv(np.linalg.cholesky(wide)).T, np.float32)
 
 
 def _spread(photos: Vectors) -> Vectors:

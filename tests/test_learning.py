@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from indexer.fitting import Features, Recipe, fit
 from indexer.learning import Learned, learn
+from shared.errors import SnapshotError
+from shared.products import write_array
 from shared.projection import Projection, rooted
-from shared.vectors import Vectors, normalise
+from shared.vectors import Vectors
 
 PRODUCTS, WIDTH = 40, 64
 
@@ -34,16 +37,16 @@ def plain(raw: Vectors, owners: np.ndarray, queries: Vectors, wanted: np.ndarray
 def test_products_with_several_images_teach_what_does_not_matter() -> None:
     raw, owners = world(6, nuisance=0.4)
     queries, wanted = world(10, nuisance=0.4, seed=1)
-    learned = learn(raw, owners)
+    learned = learn(raw, owners, WIDTH)
     assert learned.report["parts"]["within"]
     assert recall(learned, owners, queries, wanted) > plain(raw, owners, queries, wanted) + 0.1
 
 
 def test_where_nothing_is_to_be_won_nothing_changes() -> None:
     raw, owners = world(4, nuisance=0.0)
-    assert not learn(raw, owners).report["parts"]["within"]
+    assert not learn(raw, owners, WIDTH).report["parts"]["within"]
     single, alone = world(1, nuisance=0.4)
-    learned = learn(single, alone)
+    learned = learn(single, alone, WIDTH)
     assert not any(learned.report["parts"].values())
     assert np.allclose(learned.vectors, rooted(single), atol=1e-6)
 
@@ -52,35 +55,75 @@ def test_unlabelled_photos_teach_how_photos_differ() -> None:
     raw, owners = world(1, nuisance=0.0)
     photos, _ = world(20, nuisance=0.25, shift=0.5, seed=2)
     queries, wanted = world(5, nuisance=0.25, shift=0.5, seed=3)
-    learned = learn(raw, owners, photos)
+    learned = learn(raw, owners, WIDTH, photos)
     assert learned.report["parts"]["photos"]
     assert recall(learned, owners, queries, wanted) > plain(raw, owners, queries, wanted) + 0.1
 
 
 def test_too_few_photos_teach_nothing() -> None:
     raw, owners = world(1, nuisance=0.1)
-    assert learn(raw, owners, raw[:30]).report["parts"]["photos"] == ""
+    assert learn(raw, owners, WIDTH, raw[:30]).report["parts"]["photos"] == ""
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_tiny_catalogs(count: int) -> None:
     raw, owners = world(2, nuisance=0.1)
-    learned = learn(raw[: 2 * count], owners[: 2 * count])
+    learned = learn(raw[: 2 * count], owners[: 2 * count], WIDTH)
     assert np.isfinite(learned.vectors).all()
 
 
 def test_learning_is_repeatable() -> None:
     raw, owners = world(6, nuisance=0.3)
-    assert (learn(raw, owners).vectors == learn(raw, owners).vectors).all()
+    assert (learn(raw, owners, WIDTH).vectors == learn(raw, owners, WIDTH).vectors).all()
+
+
+def two_parts(images: int, nuisance: float, seed: int) -> tuple[Vectors, np.ndarray]:
+    """A loud head, and a middle in which the same products differ with less noise."""
+    head, owners = world(images, nuisance, seed=seed)
+    middle, _ = world(images, nuisance / 4, seed=seed + 50)
+    return np.concatenate([head, middle], axis=1), owners
+
+
+def test_the_middle_is_used_where_it_wins() -> None:
+    raw, owners = two_parts(6, nuisance=2.0, seed=0)
+    queries, wanted = two_parts(10, nuisance=2.0, seed=1)
+    learned = learn(raw, owners, WIDTH)
+    assert learned.report["parts"]["middle"]
+    head = learn(raw[:, :WIDTH], owners, WIDTH)
+    assert recall(learned, owners, queries, wanted) > recall(head, owners, queries[:, :WIDTH], wanted) + 0.05
+
+
+def test_photos_of_a_few_products_draw_nothing_to_them() -> None:
+    raw, owners = two_parts(1, nuisance=0.0, seed=0)
+    photos, shown = two_parts(60, nuisance=0.3, seed=2)
+    few = photos[shown < PRODUCTS // 8]
+    assert len(few) > 5 * PRODUCTS
+    assert learn(raw, owners, WIDTH, few).report["parts"]["photos"] in ("", "centre", "whiten")
+
+
+def test_a_projection_of_two_blocks_survives_the_disk(tmp_path: Path) -> None:
+    raw, owners = two_parts(1, nuisance=0.0, seed=0)
+    photos, _ = two_parts(20, nuisance=0.4, seed=2)
+    projection, rows = fit(Features.of(raw, WIDTH), owners, Features.of(photos, WIDTH), Recipe(photos="teach"))
+    projection.write(tmp_path)
+    found = Projection.open(tmp_path)
+    assert found
+    assert [block.start for block in found.blocks] == [0, WIDTH]
+    assert found.photo(photos[:4]).shape == (1, found.dimension) == (1, rows.shape[1])
+    assert (found.photo(photos[:4]) == projection.photo(photos[:4])).all()
+    assert np.linalg.norm(rows, axis=1) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_projection_survives_the_disk_and_several_views_are_one_question(tmp_path: Path) -> None:
     raw, owners = world(6, nuisance=0.4)
-    projection = learn(raw, owners).projection
+    projection = learn(raw, owners, WIDTH).projection
     projection.write(tmp_path)
     found = Projection.open(tmp_path)
     assert found
     assert (found.photo(raw[:4]) == projection.photo(raw[:4])).all()
-    assert found.photo(raw[:4]).shape == (1, projection.matrix.shape[1])
-    assert np.allclose(found.catalog(raw[:1]), normalise((rooted(raw[:1]) - found.means[0]) @ found.matrix))
+    assert found.photo(raw[:4]).shape == (1, found.dimension)
     assert Projection.open(tmp_path / "none") is None
+    (tmp_path / "bad").mkdir()
+    write_array(tmp_path / "bad" / "projection.0.means.npy", raw[:1])
+    with pytest.raises(SnapshotError, match="do not belong together"):
+        Projection.open(tmp_path / "bad")
