@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from shared.images import Picture
+from shared.images import Picture, decode
+from shared.refusals import Refusal
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -33,6 +34,15 @@ def photographed(picture: Picture, rng: np.random.Generator, clutter: Sequence[P
     middle = size / 2 + rng.uniform(-0.09, 0.09, 2) * min(size)
     _put(scene, _cut_out(picture), middle, scale, float(rng.normal(0, 15)), rng)
     return _exposed(scene, rng)
+
+
+def in_studio(data: bytes) -> bool:
+    """Whether the bytes of an image are a studio shot: nearly all of the picture's rim has one colour."""
+    picture = decode(data)
+    if isinstance(picture, Refusal):
+        return False
+    rim = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).astype(np.int16)
+    return bool((np.abs(rim - np.median(rim, axis=0)).max(axis=1) < 12).mean() > 0.8)
 
 
 def _cut_out(picture: Picture) -> Image.Image:
