@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from shared.embedders import NAMES, Embedder, load
+from shared.embedders.applications import APPLICATIONS
 from shared.embedders.torch_file import read_tensors
 from shared.errors import ModelError
 from shared.images import decode, square
@@ -92,6 +93,29 @@ def test_fusing_gives_both_networks_equal_weight() -> None:
     assert np.allclose(fused, np.array([[0.6, 0.8, 0, 1]]) / 2**0.5)
 
 
+@pytest.mark.parametrize("name", ["vgg19", "inception_resnet_v2"])
+def test_the_frozen_network_gives_what_keras_gives(name: str, random_weights: Callable[[str], Path]) -> None:
+    """Folding, freezing and bfloat16 change no answer."""
+    from shared.embedders.runtime import tensorflow
+
+    tf = tensorflow()
+    app = APPLICATIONS[name]
+    module = getattr(tf.keras.applications, app.module)
+    model = getattr(module, app.constructor)(include_top=False, weights=None)
+    model.load_weights(random_weights(name))
+    for layer in model.layers:  # fresh ones would have nothing to fold
+        if isinstance(layer, tf.keras.layers.BatchNormalization):
+            layer.moving_mean.assign(np.random.default_rng(0).normal(0, 0.1, layer.moving_mean.shape))
+            layer.moving_variance.assign(np.random.default_rng(1).uniform(0.5, 2, layer.moving_variance.shape))
+    path = random_weights(name).with_name(f"moved-{name}.weights.h5")
+    model.save_weights(path)
+    ours = load(name, [path])
+    images = batch(ours, 3)
+    features = tf.keras.Model(model.input, model.get_layer(app.layer).output)
+    theirs = features(module.preprocess_input(images.astype(np.float32)), training=False).numpy().mean(axis=(1, 2))
+    assert (normalise(ours.embed(images)) * normalise(theirs)).sum(axis=1) == pytest.approx(1, abs=2e-3)
+
+
 def test_the_fingerprint_follows_the_weights(random_weights: Callable[[str], Path], tmp_path: Path) -> None:
     path = random_weights("vgg19")
     other = tmp_path / path.name
@@ -172,10 +196,10 @@ def test_real_photos_are_nearest_to_their_own_packshots() -> None:
         decoded = (np.asarray(decode((folder / line[4]).read_bytes())) for line in lines)
         pictures = [square(picture, embedder.spec.image_size) for picture in decoded]
         parts = [embedder.embed(np.stack(pictures[at : at + 16])) for at in range(0, len(pictures), 16)]
-        return [line[0] for line in lines], normalise(np.concatenate(parts))
+        return [line[0] for line in lines], normalise(np.concatenate(parts)[:, : embedder.spec.plain_dimension])
 
     products, packshots = vectors("products.csv", 1)
     wanted, photos = vectors("photos_val.csv", 1)
     found = (photos @ packshots.T).argmax(axis=1)
     right = np.mean([products[at] == product for at, product in zip(found, wanted, strict=True)])
-    assert right == pytest.approx(0.459, abs=0.01)
+    assert right == pytest.approx(0.459, abs=0.02)

@@ -106,11 +106,15 @@ def _folded(model: Any) -> Any:
             norms[layer.name] = consumers[0]
     folded = {norm.name for norm in norms.values()}
 
+    class Nothing(layers.Layer):  # type: ignore[misc, name-defined]
+        def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
+            return inputs
+
     def clone(layer: Any) -> Any:
         if layer.name in norms:
             return layers.Conv2D.from_config({**layer.get_config(), "use_bias": True})
         if layer.name in folded:
-            return layers.Activation("linear", name=layer.name)
+            return Nothing(name=layer.name)
         return layer.__class__.from_config(layer.get_config())
 
     copy = keras.models.clone_model(model, clone_function=clone)
