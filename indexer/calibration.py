@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.cache import Cache, content_hash
-from indexer.fitting import Owners
+from indexer.fitting import Owners, Recipe
 from indexer.learning import Fold, Learned, folds, sample, several
 from indexer.phone import in_studio, photographed
 from indexer.pipeline import Indexed
@@ -145,7 +145,7 @@ def _held_out(
     answered = []
     studio = np.mean([in_studio(picture(int(row))) for row in rng.permutation(some)[:PHOTOS_ASKED]]) > 0.5
     raw, owners = done.raw[some], owners[some]
-    for fold in folds(raw, owners, done.plain, learned.recipe if learned else None):
+    for fold in folds(raw, owners, done.plain, learned.recipe if learned else Recipe()):
         queries = np.concatenate([fold.photo(raw[row : row + 1]) for row in fold.asks])
         first = fold.owners[(queries @ fold.rows.T).argmax(axis=1)]
         for owner, right in zip(owners[fold.asks].tolist(), (first == owners[fold.asks]).tolist(), strict=True):

@@ -163,7 +163,7 @@ def held_out_outcomes(snapshot: Snapshot, cache: Cache) -> list[Outcome]:
     parts = snapshot.manifest.quality.get("learned", {}).get("parts")
     picture = kept_pictures(cache)
     outcomes = []
-    recipe = replace(Recipe(**parts), photos="") if parts else None
+    recipe = replace(Recipe(**parts), photos="") if parts else Recipe()
     for fold in folds(raw, owners[some], snapshot.spec.plain_dimension, recipe):
         rest = np.setdiff1d(np.arange(len(some)), fold.asks)
         for row in np.random.default_rng(0).permutation(fold.asks)[: _HELD_OUT // 2].tolist():

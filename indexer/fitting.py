@@ -40,28 +40,36 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Rooted vectors: `head` `(n, d)`, and `middle` `(n, e)`, without columns where the network has none."""
+    """Unit vectors: `plain` `(n, d)` as the network gives them; rooted, `head` `(n, d)` and `middle` `(n, e)`, the last
+    without columns where the network has none."""
 
+    plain: Vectors
     head: Vectors
     middle: Vectors
 
     @classmethod
     def of(cls, raw: Vectors, plain: int) -> "Features":
         """Of a network's raw vectors `(n, d + e)`, `plain` values being the head."""
-        return cls(rooted(raw[:, :plain]), np.nan_to_num(rooted(raw[:, plain:])))
+        head = raw[:, :plain]
+        return cls(normalise(head), rooted(head), np.nan_to_num(rooted(raw[:, plain:])))
 
     def __len__(self) -> int:
         return len(self.head)
 
     def rows(self, which: NDArray[np.integer] | NDArray[np.bool_]) -> "Features":
         """Some of the rows."""
-        return Features(self.head[which], self.middle[which])
+        return Features(self.plain[which], self.head[which], self.middle[which])
 
 
 def fit(
     images: Features, owners: Owners, photos: Features | None, recipe: Recipe, *, reduce: bool = False
-) -> tuple[Projection, Vectors]:
-    """Fit by a recipe; `reduce`: in fewer dimensions. Returns the projection, and the catalog's rows in its space."""
+) -> tuple[Projection | None, Vectors]:
+    """Fit by a recipe; `reduce`: in fewer dimensions. Returns the projection, and the catalog's rows in its space.
+
+    Without any part, no projection, and the rows as they are: square roots pay only where vectors are centred.
+    """
+    if recipe == Recipe():
+        return None, images.plain
     part = images.middle if recipe.middle else images.head
     start = images.head.shape[1] if recipe.middle else 0
     shown = (photos.middle if recipe.middle else photos.head) if photos and recipe.photos else None

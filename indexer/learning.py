@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.fitting import Features, Owners, Recipe, fit
-from shared.projection import Projection, rooted
+from shared.projection import Projection, joined, rooted
 from shared.similar import photo_vector
-from shared.vectors import Vectors, normalise
+from shared.vectors import Vectors
 
 ENOUGH_PHOTOS = 200  # below these, nothing is learned from them
 _FEW = 20  # products with several images, below which nothing is learned from them
@@ -29,7 +29,7 @@ _GAIN = 0.002
 class Learned:
     """`vectors` `(n, k)`: the catalog's rows in the learned space; `report`: which parts won, and by how much."""
 
-    projection: Projection
+    projection: Projection | None
     vectors: Vectors
     report: dict[str, Any]
 
@@ -62,23 +62,21 @@ class Fold:
         return best
 
 
-def folds(raw: Vectors, owners: Owners, plain: int, recipe: Recipe | None) -> list[Fold]:
+def folds(raw: Vectors, owners: Owners, plain: int, recipe: Recipe) -> list[Fold]:
     """Two folds; in each one half of every product that has several images is held out, the hard way.
 
     The halves are cut across the product's main direction, so that near copies of one shot fall on one side. Rows must
-    be grouped by product. Without a recipe, vectors are as the network gives them.
+    be grouped by product.
     """
     return _folds(raw, owners, plain, recipe, _halves(rooted(raw[:, :plain]), owners))
 
 
-def _folds(raw: Vectors, owners: Owners, plain: int, recipe: Recipe | None, side: NDArray[np.int64]) -> list[Fold]:
+def _folds(raw: Vectors, owners: Owners, plain: int, recipe: Recipe, side: NDArray[np.int64]) -> list[Fold]:
     images = Features.of(raw, plain)
     found = []
     for held in (0, 1):
         rest = side != held
-        projection, rows = None, normalise(raw[rest, :plain])
-        if recipe:
-            projection, rows = fit(images.rows(rest), owners[rest], None, recipe)
+        projection, rows = fit(images.rows(rest), owners[rest], None, recipe)
         found.append(Fold(np.flatnonzero(~rest), projection, rows, owners[rest], plain))
     return found
 
@@ -114,6 +112,8 @@ def learn(raw: Vectors, owners: Owners, plain: int, photos: Vectors | None = Non
     shown = None
     if photos is not None and len(photos) >= ENOUGH_PHOTOS:
         shown = Features.of(photos[np.random.default_rng(0).permutation(len(photos))[:_MOST]], plain)
+        # Centring on the photos' own mean is not judged: agreement cannot tell a space with an offset from one without.
+        recipe = replace(recipe, photos="centre")
         ways = [{"photos": way} for way in _ways(few, few_owners, shown, recipe)]
         recipe = _climb(recipe, ways, lambda trial: _agreed(few, few_owners, shown, trial), figures)
     projection, vectors = fit(images, owners, shown, recipe, reduce=True)
@@ -138,23 +138,23 @@ def _found(raw: Vectors, owners: Owners, plain: int, side: NDArray[np.int64], re
     """How often an image that was held out finds its product first."""
     right = []
     for fold in _folds(raw, owners, plain, recipe, side):
-        assert fold.projection
-        (block,) = fold.projection.blocks
-        queries = block.apply(block.part(raw[fold.asks]), 1)
-        right.append(fold.owners[(queries @ fold.rows.T).argmax(axis=1)] == owners[fold.asks])
+        queries = _asked(fold.projection, Features.of(raw[fold.asks], plain))
+        right.append(_answers(queries, fold.rows, fold.owners) == owners[fold.asks])
     return float(np.concatenate(right).mean())
 
 
 def _ways(images: Features, owners: Owners, shown: Features, recipe: Recipe) -> list[str]:
-    """The ways to use photos that may be tried. To follow them, products need some of their own: photos of a few
-    products only would draw all to those, and their own agreement would praise it."""
-    projection, rows = fit(images, owners, shown, replace(recipe, photos="centre"))
-    (block,) = projection.blocks
-    shares = _shares(_answers(block.apply(shown.middle if recipe.middle else shown.head, 1), rows, owners))
+    """The ways to use photos that may be tried beyond centring.
+
+    To follow photos, products need some of their own: photos of a few products only would draw all to those, and their
+    own agreement would praise it.
+    """
+    projection, rows = fit(images, owners, shown, recipe)
+    shares = _shares(_answers(_asked(projection, shown), rows, owners))
     products = len(np.unique(owners))
     if len(shown) < _PHOTOS_EACH * products or 1 / (shares**2).sum() < _COVERED * products:
-        return ["centre", "whiten"]
-    return ["centre", "whiten", "adapt"] + ["teach"] * bool(shown.middle.shape[1] and not recipe.middle)
+        return ["whiten"]
+    return ["whiten", "adapt"] + ["teach"] * bool(shown.middle.shape[1] and not recipe.middle)
 
 
 def _agreed(images: Features, owners: Owners, photos: Features, recipe: Recipe) -> float:
@@ -166,20 +166,20 @@ def _agreed(images: Features, owners: Owners, photos: Features, recipe: Recipe) 
     half = len(photos) // 2
     held = photos.rows(np.arange(half, len(photos)))
     projection, rows = fit(images, owners, photos.rows(np.arange(half)), recipe)
-    return agreement(projection, rows, owners, held)
-
-
-def agreement(projection: Projection, rows: Vectors, owners: Owners, held: Features) -> float:
-    """The figure of `_agreed`, for photos `held` in the space of a catalog's `rows`."""
-    parts = [held.middle if block.start else held.head for block in projection.blocks]
-    queries = [block.apply(part, 1) for block, part in zip(projection.blocks, parts, strict=True)]
-    answers = _answers(normalise(np.concatenate(queries, axis=1)), rows, owners)
+    answers = _answers(_asked(projection, held), rows, owners)
     alike = held.head @ held.head.T
     np.fill_diagonal(alike, -1)
     near = np.argsort(-alike, axis=1)[:, 2:8]  # past the very nearest, which are often the same shot twice
     agreed = float((answers[near] == answers[:, None]).mean())
     chance = float((_shares(answers) ** 2).sum())
     return (agreed - chance) / max(1 - chance, 1e-9) * float(np.log(1 / chance))
+
+
+def _asked(projection: Projection | None, photos: Features) -> Vectors:
+    """Photos seen in one view each, as the queries that they are in that space."""
+    if projection is None:
+        return photos.plain
+    return joined([block.apply(photos.middle if block.start else photos.head, 1) for block in projection.blocks])
 
 
 def _answers(queries: Vectors, rows: Vectors, owners: Owners) -> Owners:

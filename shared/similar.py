@@ -67,7 +67,7 @@ def similar_to_photo(snapshot: Snapshot, embedder: Embedder, photo: bytes, wante
 
 def embed_photo(snapshot: Snapshot, embedder: Embedder, picture: Picture) -> Vectors:
     """One picture -> a unit vector `(1, d)` of the snapshot's space. Raises `BadPicture` where there is none."""
-    raw = embed_views(snapshot.projection is not None, embedder, picture)
+    raw = embed_views(snapshot.views, embedder, picture)
     vectors = photo_vector(snapshot.projection, raw, snapshot.spec.plain_dimension)
     if not usable(vectors).all():
         raise BadPicture(Kind.BAD_VECTOR, "The network gives no vector for this picture. Send another one.")
@@ -85,7 +85,7 @@ def photo_vector(projection: Projection | None, raw: Vectors, plain: int) -> Vec
 
     Without a projection, that of its first `plain` values.
     """
-    return projection.photo(raw) if projection else normalise(raw[:1, :plain])
+    return projection.photo(raw) if projection else normalise(normalise(raw[:, :plain]).mean(axis=0, keepdims=True))
 
 
 def similar_to_vectors(

@@ -310,6 +310,11 @@ class Snapshot:
         return cls(folder, key)
 
     @property
+    def views(self) -> bool:
+        """Whether photos are seen several ways: not where vectors are meant to be as the network gives them."""
+        return "learned" in self.manifest.quality
+
+    @property
     def spec(self) -> EmbedderSpec:
         fields = {key: value for key, value in self.manifest.embedder.items() if key != "weights"}
         return EmbedderSpec(**fields)

@@ -10,7 +10,8 @@ from indexer.learning import Learned, learn
 from shared.errors import SnapshotError
 from shared.products import write_array
 from shared.projection import Projection, rooted
-from shared.vectors import Vectors
+from shared.similar import photo_vector
+from shared.vectors import Vectors, normalise
 
 PRODUCTS, WIDTH = 40, 64
 
@@ -26,7 +27,7 @@ def world(images: int, nuisance: float, shift: float = 0.0, seed: int = 0) -> tu
 
 
 def recall(learned: Learned, owners: np.ndarray, queries: Vectors, wanted: np.ndarray) -> float:
-    asked = np.concatenate([learned.projection.photo(query[None]) for query in queries])
+    asked = np.concatenate([photo_vector(learned.projection, query[None], WIDTH) for query in queries])
     return float((owners[(asked @ learned.vectors.T).argmax(axis=1)] == wanted).mean())
 
 
@@ -48,7 +49,8 @@ def test_where_nothing_is_to_be_won_nothing_changes() -> None:
     single, alone = world(1, nuisance=0.4)
     learned = learn(single, alone, WIDTH)
     assert not any(learned.report["parts"].values())
-    assert np.allclose(learned.vectors, rooted(single), atol=1e-6)
+    assert learned.projection is None
+    assert np.allclose(learned.vectors, normalise(single), atol=1e-6)
 
 
 def test_unlabelled_photos_teach_how_photos_differ() -> None:
@@ -105,6 +107,7 @@ def test_a_projection_of_two_blocks_survives_the_disk(tmp_path: Path) -> None:
     raw, owners = two_parts(1, nuisance=0.0, seed=0)
     photos, _ = two_parts(20, nuisance=0.4, seed=2)
     projection, rows = fit(Features.of(raw, WIDTH), owners, Features.of(photos, WIDTH), Recipe(photos="teach"))
+    assert projection
     projection.write(tmp_path)
     found = Projection.open(tmp_path)
     assert found
@@ -117,6 +120,7 @@ def test_a_projection_of_two_blocks_survives_the_disk(tmp_path: Path) -> None:
 def test_a_projection_survives_the_disk_and_several_views_are_one_question(tmp_path: Path) -> None:
     raw, owners = world(6, nuisance=0.4)
     projection = learn(raw, owners, WIDTH).projection
+    assert projection
     projection.write(tmp_path)
     found = Projection.open(tmp_path)
     assert found
