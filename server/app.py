@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from functools import partial
+from threading import BoundedSemaphore
 from typing import Any
 
 from flask import Flask, Response, request
@@ -16,7 +17,8 @@ from server.doorbell import Doorbell
 from server.follower import follow, problems
 from server.photo import MAX_BODY, photo_of
 from server.reload import Snapshots
-from shared.errors import BadPicture, BadQuestion, NotReady, QuestionError, UnknownPartition, UnknownProduct
+from server.remote import RemoteNetworks
+from shared.errors import BadPicture, BadQuestion, Busy, NotReady, QuestionError, UnknownPartition, UnknownProduct
 from shared.products import Neighbour
 from shared.refusals import Kind
 from shared.similar import MOST, Wanted, similar_to_photo, similar_to_product
@@ -28,9 +30,12 @@ _STATUS: dict[type[QuestionError], tuple[int, str]] = {
     BadQuestion: (400, "Bad question"),
     BadPicture: (422, "Bad picture"),
     NotReady: (503, "Not ready"),
+    Busy: (503, "Busy"),
 }
 _PICTURE_STATUS = {Kind.EMPTY: 400, Kind.TOO_LARGE: 413, Kind.TOO_MANY_PIXELS: 413, Kind.UNSUPPORTED_FORMAT: 415}
 _VERDICTS = {name: json.dumps(name or None).encode() for name in ("", "same", "variant", "similar", "none")}
+# Fewer than a worker has threads: the others answer what needs no network.
+PHOTOS_AT_ONCE = 20
 _log = logging.getLogger(__name__)
 
 
@@ -52,7 +57,8 @@ def serve() -> Flask:
     config = ServerConfig.from_environment()
     follow(config)
     refused_before = partial(problems, config.data) if config.depot else dict
-    snapshots = Snapshots(config.data, key=config.signing_key, problems=refused_before)
+    networks = RemoteNetworks(config.networks) if config.networks else None
+    snapshots = Snapshots(config.data, key=config.signing_key, problems=refused_before, networks=networks)
     snapshots.follow()
     app = create_app(snapshots)
     if config.admin_key:
@@ -68,6 +74,8 @@ class _IdConverter(BaseConverter):
 
 
 def _add_questions(app: Flask, snapshots: Snapshots) -> None:
+    turns = BoundedSemaphore(PHOTOS_AT_ONCE)
+
     @app.get("/v1/<department>/<domain>/products/<id:product_id>/similar")
     def similar(department: str, domain: str, product_id: str) -> Response:
         snapshot = snapshots.get(f"{department}/{domain}")
@@ -77,7 +85,12 @@ def _add_questions(app: Flask, snapshots: Snapshots) -> None:
     def search(department: str, domain: str) -> Response:
         snapshot = snapshots.get(f"{department}/{domain}")
         wanted, photo = _wanted(), photo_of(request)
-        return _answer(snapshot, similar_to_photo(snapshot, snapshots.embedder(snapshot), photo, wanted), "photo")
+        if not turns.acquire(blocking=False):
+            raise Busy(f"{PHOTOS_AT_ONCE} photos are being searched already. Send it again in some seconds.")
+        try:
+            return _answer(snapshot, similar_to_photo(snapshot, snapshots.embedder(snapshot), photo, wanted), "photo")
+        finally:
+            turns.release()
 
 
 def _add_state(app: Flask, snapshots: Snapshots) -> None:

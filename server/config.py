@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+_NETWORKS = "SIMILARITY_NETWORKS"
 _SECRET = "Better in the environment than on a command line."
 
 
@@ -20,6 +21,11 @@ def _option(name: str, help: str, default: Any = None, kind: Any = None) -> clic
     return click.Option(
         [flag], envvar=f"SIMILARITY_{name.upper()}", help=help, default=default, show_default=shown, type=kind
     )
+
+
+def tell_workers(networks: Path) -> None:
+    """Let the processes that this one starts from now on know where the embedding process listens."""
+    os.environ[_NETWORKS] = str(networks)
 
 
 OPTIONS = [
@@ -46,11 +52,15 @@ class ServerConfig:
     keep: int = 5
     signing_key: str | None = field(default=None, repr=False)
     admin_key: str | None = field(default=None, repr=False)
+    networks: Path | None = None
+    """Where the embedding process listens. Not an option: gunicorn's master tells its workers."""
 
     @classmethod
     def from_environment(cls) -> "ServerConfig":
         """What the command was told. For gunicorn's processes."""
-        return cls(**click.Command("serve", params=[*OPTIONS]).make_context("serve", []).params)
+        networks = os.environ.get(_NETWORKS)
+        options = click.Command("serve", params=[*OPTIONS]).make_context("serve", []).params
+        return cls(**options, networks=Path(networks) if networks else None)
 
     def environment(self) -> Mapping[str, str]:
         """This process's environment, and all of this in it."""

@@ -1,14 +1,18 @@
-"""How gunicorn serves. TensorFlow must not be loaded before the fork, so the application is not preloaded."""
+"""How gunicorn serves. The application is not preloaded: its threads would not survive the fork.
+
+Photos are embedded in a process of their own, which has one copy of each network for all workers.
+"""
 
 import socket
 import struct
 from typing import Any
 
-from server.config import ServerConfig
+from server.config import ServerConfig, tell_workers
 from server.doorbell import Doorbell
+from server.keeper import Keeper
 
 worker_class = "gthread"
-threads = 8
+threads = 24
 limit_request_line = 0  # product ids may be long
 keepalive = 5
 timeout = 60
@@ -18,10 +22,30 @@ proc_name = "image-similarity"
 
 
 def when_ready(server: Any) -> None:
-    """SIGHUP looks for new snapshots, and does not restart the workers: they would load their networks again.
+    """SIGHUP looks for new snapshots, and does not restart the workers.
 
     A client that sends nothing for 5 seconds loses its thread. Connections inherit this from their listener.
     """
     server.handle_hup = Doorbell(ServerConfig.from_environment().data).ring
     for listener in server.LISTENERS:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 5, 0))
+    _keep_networks(server)
+
+
+def _keep_networks(server: Any) -> None:
+    """One embedding process for all workers, looked after whenever the master looks after them: every second."""
+    keeper = server.keeper = Keeper()
+    tell_workers(keeper.address)
+    manage_workers = server.manage_workers
+
+    def manage() -> None:
+        keeper.keep()
+        manage_workers()
+
+    server.manage_workers = manage
+
+
+def on_exit(server: Any) -> None:
+    """The workers have ended, so nobody waits for the networks any more."""
+    if hasattr(server, "keeper"):
+        server.keeper.end()

@@ -12,7 +12,8 @@
         ├── UnknownProduct     the product is not in the snapshot
         ├── BadQuestion        a parameter is out of its range
         ├── BadPicture         the photo cannot be used; carries the kind of refusal
-        └── NotReady           the network is still loading, or cannot be had here
+        ├── NotReady           the network is still loading, or cannot be had here
+        └── Busy               too many photos wait already
 
 Every message is a sentence that names the thing, the reason and, where there is one, the remedy.
 """
@@ -72,3 +73,7 @@ class BadPicture(QuestionError):
 
 class NotReady(QuestionError):
     """The network is still loading, or cannot be had on this host."""
+
+
+class Busy(QuestionError):
+    """Too many photos wait already, or this one waited too long."""

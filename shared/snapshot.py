@@ -62,6 +62,10 @@ class Manifest:
     def partition(self) -> Partition:
         return Partition(self.department, self.domain)
 
+    @property
+    def spec(self) -> EmbedderSpec:
+        return EmbedderSpec(**{key: value for key, value in self.embedder.items() if key != "weights"})
+
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode() + b"\n"
 
@@ -250,8 +254,9 @@ def checked_manifest(snapshot_id: str, data: bytes, signed: bytes | None, key: s
     return Manifest.from_json(data)
 
 
-def verify(folder: Path, key: str | None = None) -> Manifest:
-    """Check every byte of a snapshot against its name, its manifest and, where a key is set, its signature.
+def verify(folder: Path, key: str | None = None, files: str = "") -> Manifest:
+    """Check every byte of a snapshot against its name, its manifest and, where a key is set, its signature; or only the
+    files whose names begin with `files`.
 
     Raises `SnapshotError`, naming the file.
     """
@@ -264,6 +269,8 @@ def verify(folder: Path, key: str | None = None) -> Manifest:
         raise SnapshotError(f"The snapshot {folder} has no readable manifest: {error.strerror}.") from error
     manifest = checked_manifest(folder.name, data, signed, key)
     for name, wanted in manifest.files.items():
+        if not name.startswith(files):
+            continue
         path = folder / name
         if path.parent != folder or not path.is_file():
             raise SnapshotError(f"The snapshot {folder} lacks its file {name}.")
@@ -316,20 +323,31 @@ class Snapshot:
 
     @property
     def spec(self) -> EmbedderSpec:
-        fields = {key: value for key, value in self.manifest.embedder.items() if key != "weights"}
-        return EmbedderSpec(**fields)
+        return self.manifest.spec
 
     def load_embedder(self) -> Embedder:
-        """The network that made the vectors. Raises `ModelError` where it cannot be had, `SnapshotError` where the one
-        at hand has other weights or prepares images differently."""
-        weights = [self.folder / name for name in self.manifest.embedder["weights"]]
-        embedder = load(self.manifest.embedder["name"], weights)
-        if embedder.spec != self.spec:
-            raise SnapshotError(
-                f"The snapshot {self.id} was made with {self.spec}, but this host has {embedder.spec}. "
-                "Install the same versions, or index again."
-            )
-        return embedder
+        """The network that made the vectors. Raises as `open_embedder` does."""
+        return _load_embedder(self.folder, self.manifest)
+
+
+def open_embedder(folder: Path, key: str | None = None) -> Embedder:
+    """The network that made a snapshot's vectors, from its manifest and weights alone, which are verified.
+
+    Raises `ModelError` where it cannot be had, `SnapshotError` where the snapshot is damaged, or the network at hand
+    has other weights or prepares images differently.
+    """
+    return _load_embedder(folder, verify(folder, key, "weights."))
+
+
+def _load_embedder(folder: Path, manifest: Manifest) -> Embedder:
+    weights = [folder / name for name in manifest.embedder["weights"]]
+    embedder = load(manifest.embedder["name"], weights)
+    if embedder.spec != manifest.spec:
+        raise SnapshotError(
+            f"The snapshot {folder.name} was made with {manifest.spec}, but this host has {embedder.spec}. "
+            "Install the same versions, or index again."
+        )
+    return embedder
 
 
 def _content_name(manifest: bytes) -> str:

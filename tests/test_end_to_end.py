@@ -144,10 +144,10 @@ def test_stalled_uploads_do_not_take_the_server_down(tmp_path: Path) -> None:
     with serving(tmp_path) as base:
         address = ("127.0.0.1", int(base.rpartition(":")[2]))
         heads = (b"POST /v1/371/0341/search HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nab", b"GET /heal")
-        stalled = [socket.create_connection(address) for _ in range(12)]
+        stalled = [socket.create_connection(address) for _ in range(30)]
         for number, client in enumerate(stalled):
             client.sendall(heads[number % 2])
-        end = time.monotonic() + 60  # they hold 8 threads for a few seconds each, then lose them
+        end = time.monotonic() + 60  # they hold all threads for a few seconds each, then lose them
         answered = 0
         while answered < 3:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{base}/healthz", timeout=30):
