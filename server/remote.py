@@ -4,7 +4,6 @@ import json
 import logging
 import socket
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -23,34 +22,28 @@ _LONGEST_NEED = 2.0
 
 
 class RemoteNetworks:
-    """`Networks` of the process that listens on this socket. `need` is called by one thread, again and again."""
+    """`Networks` of the process that listens on this socket. `need` is called by one thread."""
 
     def __init__(self, address: Path) -> None:
         self._address = address
-        self._line: socket.socket | None = None
         self._states: Mapping[str, str] = {}
 
     def need(self, snapshots: Iterable[Snapshot]) -> None:
         needs = {snapshot.spec.fingerprint: str(snapshot.folder) for snapshot in snapshots}
         try:
-            self._line = self._line or _connected(self._address, _LONGEST_NEED)
-            answer = _ask(self._line, Frame(Word.NEED, body=json.dumps(needs).encode()))
+            answer = _ask(self._address, _LONGEST_NEED, Frame(Word.NEED, body=json.dumps(needs).encode()))
             self._states = json.loads(bytes(answer.body))
-            return
         except TimeoutError:
             pass  # it is busy, and has what it had
         except (OSError, WireError):
             self._states = {}  # it is being started, which its keeper logs
-        if self._line:
-            self._line.close()
-        self._line = None
 
     def state(self, snapshot: Snapshot) -> str:
         return self._states.get(snapshot.spec.fingerprint, LOADING)
 
     def embedder(self, snapshot: Snapshot) -> Embedder:
         state = self.state(snapshot)
-        if state != READY:
+        if state not in (READY, LOADING):  # which may be old: the process knows
             raise not_ready(state)
         return _RemoteEmbedder(self._address, snapshot.spec)
 
@@ -67,9 +60,7 @@ class _RemoteEmbedder:
         """Raises `NotReady`, `Busy`; `RuntimeError` where the network fails on these images."""
         body = np.ascontiguousarray(images).data.cast("B")
         try:
-            # A connection for each photo: opening one costs microseconds, and none can be stale.
-            with closing(_connected(self._address, _LONGEST_WAIT)) as connection:
-                answer = _ask(connection, Frame(Word.EMBED, self.spec.fingerprint, body))
+            answer = _ask(self._address, _LONGEST_WAIT, Frame(Word.EMBED, self.spec.fingerprint, body))
         except TimeoutError as error:
             raise Busy(f"The photo waited {_LONGEST_WAIT:.0f} seconds for the network. Send it again later.") from error
         except (OSError, WireError) as error:
@@ -85,20 +76,13 @@ class _RemoteEmbedder:
         raise RuntimeError(detail)
 
 
-def _connected(address: Path, seconds: float) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    try:
+def _ask(address: Path, seconds: float, question: Frame) -> Frame:
+    """A connection for each question: opening one costs microseconds, and none can be stale."""
+    with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(seconds)
         connection.connect(str(address))
-    except OSError:
-        connection.close()
-        raise
-    return connection
-
-
-def _ask(connection: socket.socket, question: Frame) -> Frame:
-    send(connection, question)
-    answer = receive(connection)
+        send(connection, question)
+        answer = receive(connection)
     if answer is None:
         raise WireError("The embedding process ended.")
     return answer

@@ -4,7 +4,7 @@
     EMBED name fingerprint   body: uint8 (n, size, size, 3)
                              -> VECTORS float32 (n, dimension), or NOT_READY, BUSY or FAILED with a sentence
 
-A worker says what it needs again and again; what nobody has needed for a while is dropped.
+A worker says what it needs several times a second; what nobody has needed for a while is dropped.
 """
 
 import socket
