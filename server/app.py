@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from functools import partial
+from functools import lru_cache, partial
 from threading import BoundedSemaphore
 from typing import Any
 
@@ -16,6 +16,7 @@ from server.config import ServerConfig
 from server.doorbell import Doorbell
 from server.follower import follow, problems
 from server.photo import MAX_BODY, photo_of
+from server.quick import Quick
 from server.reload import Snapshots
 from server.remote import RemoteNetworks
 from shared.errors import BadPicture, BadQuestion, Busy, NotReady, QuestionError, UnknownPartition, UnknownProduct
@@ -48,6 +49,7 @@ def create_app(snapshots: Snapshots) -> Flask:
     _add_questions(app, snapshots)
     _add_state(app, snapshots)
     _add_errors(app)
+    app.wsgi_app = Quick(app.wsgi_app, partial(_like_product, snapshots))  # type: ignore[method-assign]
     return app
 
 
@@ -79,7 +81,7 @@ def _add_questions(app: Flask, snapshots: Snapshots) -> None:
     @app.get("/v1/<department>/<domain>/products/<id:product_id>/similar")
     def similar(department: str, domain: str, product_id: str) -> Response:
         snapshot = snapshots.get(f"{department}/{domain}")
-        return _answer(snapshot, similar_to_product(snapshot, product_id, _wanted()), "product")
+        return _answer(snapshot, _body(snapshot, similar_to_product(snapshot, product_id, _wanted()), "product"))
 
     @app.post("/v1/<department>/<domain>/search")
     def search(department: str, domain: str) -> Response:
@@ -88,9 +90,10 @@ def _add_questions(app: Flask, snapshots: Snapshots) -> None:
         if not turns.acquire(blocking=False):
             raise Busy(f"{PHOTOS_AT_ONCE} photos are being searched already. Send it again in some seconds.")
         try:
-            return _answer(snapshot, similar_to_photo(snapshot, snapshots.embedder(snapshot), photo, wanted), "photo")
+            neighbours = similar_to_photo(snapshot, snapshots.embedder(snapshot), photo, wanted)
         finally:
             turns.release()
+        return _answer(snapshot, _body(snapshot, neighbours, "photo"))
 
 
 def _add_state(app: Flask, snapshots: Snapshots) -> None:
@@ -145,16 +148,32 @@ def _wanted() -> Wanted:
     return Wanted(int(k), collapse == "variant", float(diversity))
 
 
-def _answer(snapshot: Snapshot, neighbours: list[Neighbour], question: str) -> Response:
+def _like_product(snapshots: Snapshots, partition: str, product_id: str, wanted: Wanted) -> tuple[Snapshot, bytes]:
+    snapshot = snapshots.get(partition)
+    return snapshot, _body(snapshot, similar_to_product(snapshot, product_id, wanted), "product")
+
+
+def _answer(snapshot: Snapshot, body: bytes) -> Response:
+    return Response(body, mimetype="application/json", headers={"ETag": f'"{snapshot.id}"'})
+
+
+def _body(snapshot: Snapshot, neighbours: list[Neighbour], question: str) -> bytes:
     # The table's lines are JSON objects already: rank, score and verdict go in at the front of each.
     results = b",".join(
-        b'{"rank":%d,"score":%r,"verdict":%b,%b' % (n.rank, n.score, _VERDICTS[n.verdict], n.line[1:])
-        for n in neighbours
+        [
+            b'{"rank":%d,"score":%r,"verdict":%b,%b' % (n.rank, n.score, _VERDICTS[n.verdict], n.line[1:])
+            for n in neighbours
+        ]
     )
     verdicts = snapshot.verdicts.get(question)
-    alarms = json.dumps(verdicts.false_alarms if verdicts else None).encode()
-    body = b'{"snapshot":"%b","false_alarms":%b,"results":[%b]}' % (snapshot.id.encode(), alarms, results)
-    return Response(body, mimetype="application/json", headers={"ETag": f'"{snapshot.id}"'})
+    head = _head(snapshot.id, tuple(verdicts.false_alarms.items()) if verdicts else None)
+    return b"%b%b]}" % (head, results)
+
+
+@lru_cache(64)
+def _head(snapshot_id: str, false_alarms: tuple[tuple[str, float], ...] | None) -> bytes:
+    alarms = json.dumps(None if false_alarms is None else dict(false_alarms)).encode()
+    return b'{"snapshot":"%b","false_alarms":%b,"results":[' % (snapshot_id.encode(), alarms)
 
 
 def _index(snapshots: Snapshots, snapshot: Snapshot) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from shared.errors import SnapshotError
 from shared.files import write_synced
 
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _LOOKUP = np.dtype([("hash", "<u8"), ("product", "<i4")])
 
 
@@ -107,6 +108,8 @@ class ProductTable:
         self._offsets = read_array(folder / "products.offsets.npy", np.int64)
         self.starts: NDArray[np.int32] = read_array(folder / "products.starts.npy", np.int32)
         self._lookup = read_array(folder / "products.lookup.npy", _LOOKUP)
+        # Every search would copy what does not lie together.
+        self._hashes = np.ascontiguousarray(self._lookup["hash"])
         with (folder / "products.jsonl").open("rb") as file:
             self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         rows, products = len(self._offsets) - 1, len(self._lookup)
@@ -133,9 +136,9 @@ class ProductTable:
     def find(self, product_id: str) -> int | None:
         """The number of the product, 0 to `count - 1`, or None."""
         wanted = _hash(product_id)
-        begins = _line(ProductImage(product_id, "", "", {})).partition(b',"image_id"')[0] + b","
-        at = int(np.searchsorted(self._lookup["hash"], np.uint64(wanted)))
-        while at < self.count and int(self._lookup["hash"][at]) == wanted:
+        begins = b'{"product_id":%b,' % _JSON.encode(product_id).encode()
+        at = int(self._hashes.searchsorted(np.uint64(wanted)))
+        while at < self.count and int(self._hashes[at]) == wanted:
             product = int(self._lookup["product"][at])
             if self.line(int(self.starts[product])).startswith(begins):
                 return product
@@ -159,7 +162,7 @@ def _line(image: ProductImage) -> bytes:
         "image_url": image.image_url,
         "attributes": dict(image.attributes),
     }
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    return _JSON.encode(fields).encode()
 
 
 def _hash(product_id: str) -> int:

@@ -17,6 +17,7 @@ from werkzeug.test import TestResponse
 
 from server.app import create_app
 from server.photo import MAX_BODY
+from server.quick import Quick
 from server.reload import Snapshots
 from shared.embedders import load
 from shared.embedders.colour_grid import ColourGrid
@@ -88,6 +89,21 @@ def test_product_to_products(client: FlaskClient) -> None:
 @pytest.mark.parametrize("name", ODD)
 def test_any_product_id_is_found_verbatim(client: FlaskClient, name: str) -> None:
     assert len(results(client.get(f"/v1/371/0341/products/{quote(name, safe='')}/similar?k=3"))) == 3
+
+
+@pytest.mark.parametrize("query", ["", "?k=1", "?k=12", "?k=007", "?k=1000", "?k=0", "?k=3&k=4", "?k=%33", "?x=1"])
+def test_the_quick_way_answers_as_the_long_way_does(data: Path, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick, long = (create_app(Snapshots(data)) for _ in range(2))
+    assert isinstance(long.wsgi_app, Quick)
+    long.wsgi_app = long.wsgi_app._app  # type: ignore[method-assign]
+    for name in ["p1", "p29", "nope", "p1/similar", "\xff", *ODD]:
+        for place in (quote(name, safe=""), quote(name, safe="/"), "%ff"):
+            url = f"/v1/371/0341/products/{place}/similar{query}"
+            one, other = quick.test_client().get(url), long.test_client().get(url)
+            assert (one.status, one.data, list(one.headers)) == (other.status, other.data, list(other.headers))
+    monkeypatch.setattr(quick, "full_dispatch_request", lambda *_: 1 / 0)
+    if query in ("", "?k=12"):
+        assert quick.test_client().get(f"/v1/371/0341/products/p1/similar{query}").status_code == 200
 
 
 @pytest.mark.parametrize("form", ["raw", "curl", "multipart", "json", "data-url"])
