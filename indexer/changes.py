@@ -10,7 +10,6 @@ import numpy as np
 from rich.console import Console
 
 from indexer.cache import Cache
-from indexer.evaluate import kept_pictures
 from indexer.gallery import Row, Section, Tile, page
 from shared.errors import ConfigError
 from shared.files import replace_atomically
@@ -105,8 +104,7 @@ def show_changes(data: Path, partition: Partition, against: str | None, console:
     replace_atomically(folder / "changes.csv", text.getvalue().encode("utf-8", "surrogatepass"))
     moved = [change for change in found.kept[:_SHOWN] if change.overlap < 1]
     with Cache(data) as cache:
-        picture = kept_pictures(cache)
-        sections = [_section(change, before, after, picture) for change in moved]
+        sections = [_section(change, before, after, cache.picture) for change in moved]
         intro = f"{before.id} and {after.id}. {found} Most changed first; red answers left, green ones came."
         html = page("What changed?", intro, sections)
     (folder / "index.html").write_text(html, encoding="utf-8", errors="replace")
