@@ -32,7 +32,7 @@ from shared.partition import Partition
 from shared.products import Neighbour, ProductImage
 from shared.refusals import Refusal
 from shared.similar import TEN as FIRST
-from shared.similar import similar_to_photo
+from shared.similar import best_of_each, similar_to_photo
 from shared.snapshot import Snapshot
 
 _SIMULATED, _TIMES, _HELD_OUT, _RESAMPLED, _SHOWN_ROWS, _SHOWN = 240, 4, 500, 1000, 120, 5
@@ -89,12 +89,13 @@ def measure_snapshots(data: Path, partition: Partition, photos: Path | None, aga
         snapshots.append(Snapshot(partition.folder(data) / against))
     folder = data / "evaluation" / partition.department / partition.domain
     folder.mkdir(parents=True, exist_ok=True)
+    labelled = labelled_queries(photos) if photos else []
     figures = {}
     with Cache(data) as cache:
         for snapshot, name in zip(snapshots, ("index.html", "against.html"), strict=False):
             embedder = snapshot.load_embedder()
             if photos:
-                outcomes, asked = ask(snapshot, embedder, labelled_queries(photos)), "photos"
+                outcomes, asked = ask(snapshot, embedder, labelled), "photos"
             else:
                 held_out = held_out_outcomes(snapshot, cache)
                 queries = simulated_queries(snapshot, cache.picture, only_single=bool(held_out))
@@ -162,15 +163,13 @@ def held_out_outcomes(snapshot: Snapshot, cache: Cache) -> list[Outcome]:
     outcomes = []
     recipe = replace(Recipe(**parts), photos="") if parts else Recipe()
     for fold in folds(raw, owners[some], snapshot.spec.plain_dimension, recipe):
-        rest = np.setdiff1d(np.arange(len(some)), fold.asks)
+        rest = np.delete(some, fold.asks)
         for row in np.random.default_rng(0).permutation(fold.asks)[: _HELD_OUT // 2].tolist():
             scores = (fold.photo(raw[row : row + 1]) @ fold.rows.T)[0]
-            best = np.argsort(-scores, kind="stable")
-            _, first = np.unique(fold.owners[best], return_index=True)
-            nearest = best[np.sort(first)[: FIRST.k]]
+            best, nearest = (found[: FIRST.k].tolist() for found in best_of_each(scores, rest, fold.owners))
             answers = [
-                Neighbour(rank, float(scores[at]), table.line(int(some[rest[at]])))
-                for rank, at in enumerate(nearest, 1)
+                Neighbour(rank, score, table.line(at))
+                for rank, (score, at) in enumerate(zip(best, nearest, strict=True), 1)
             ]
             image = images[row]
             query = Query(cache.picture(image), image.product_id, image.attributes.get("category", ""))
