@@ -122,7 +122,8 @@ def changes_options(command: _F) -> _F:
 def evaluate_options(command: _F) -> _F:
     """Decorate a command with the options of an evaluation."""
     file = click.Path(path_type=Path, exists=True, dir_okay=False)
-    photos = _option("PHOTOS", "--photos", "CSV of photos: product_id_model;id;path; without it simulated.", type=file)
+    meaning = "CSV of photos, product_id_model;id;path; without it held-out images and simulated photos."
+    photos = _option("PHOTOS", "--photos", meaning, type=file)
     return _decorated(command, (*_PARTITION, _DATA, photos, _AGAINST))
 
 
