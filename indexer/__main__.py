@@ -40,7 +40,7 @@ from shared.errors import RunStopped, SimilarityError, SnapshotError
 from shared.neighbours import nearest_products
 from shared.partition import Partition
 from shared.products import starts
-from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot
+from shared.snapshot import Draft, Snapshot, activate, exclusive, keep_newest, write_snapshot
 from shared.vectors import Vectors, normalise
 
 _console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
@@ -113,7 +113,10 @@ def index(**options: Any) -> None:
         _console.print(f"Estimated R@1: {judged.estimate:.3f}, by {judged.by}")
         room = job.data / "health" / job.partition.department / job.partition.domain
         _console.print(health.publish(room, faults, cache.picture), soft_wrap=True)
-        _publish(job, snapshot_id)
+        try:
+            _publish(job, snapshot_id)
+        finally:  # those that were refused go with time, too
+            keep_newest(job.data, job.partition, job.keep)
     _console.print(f"Snapshot {snapshot_id} is current. Serve it: make serve", soft_wrap=True)
 
 
