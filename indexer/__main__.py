@@ -29,7 +29,7 @@ from indexer.config import (
     shipping_options,
 )
 from indexer.demo import demo as run_demo
-from indexer.evaluate import kept_pictures, measure_snapshots
+from indexer.evaluate import measure_snapshots
 from indexer.gate import objections
 from indexer.learning import ENOUGH_PHOTOS, learn
 from indexer.pipeline import fetch_images, index_images
@@ -40,7 +40,7 @@ from shared.errors import RunStopped, SimilarityError, SnapshotError
 from shared.neighbours import nearest_products
 from shared.partition import Partition
 from shared.products import starts
-from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot
+from shared.snapshot import Draft, Snapshot, activate, exclusive, keep_newest, write_snapshot
 from shared.vectors import Vectors, normalise
 
 _console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
@@ -71,18 +71,19 @@ def index(**options: Any) -> None:
     _console.print(f"Indexing {title}: {catalog.count:,} rows of {catalog.uri}", soft_wrap=True)
     with exclusive(job.data, job.partition), Cache(job.data) as cache:
         done = index_images(catalog, job.source.image_url, embedder, cache, job.plan)
-        numbers: dict[str, int] = {}
-        owners = np.array([numbers.setdefault(image.product_id, len(numbers)) for image in done.images])
+        begins = starts(done.images)
+        products = len(begins) - 1
+        owners = np.repeat(np.arange(products), np.diff(begins))
         shown, asked = _user_photos(job, embedder, cache)
         learned = learn(done.raw, owners, done.plain, shown) if job.learned else None
         vectors = learned.vectors if learned else normalise(done.raw[:, : done.plain])
-        read, photos = kept_pictures(cache), Photos(embedder, cache, views=learned is not None)
-        judged = judge(done, owners, vectors, learned, photos, lambda row: read(done.images[row]), asked)
-        near = nearest_products(vectors, starts(done.images))
+        photos = Photos(embedder, cache, views=learned is not None)
+        judged = judge(done, owners, vectors, learned, photos, lambda row: cache.picture(done.images[row]), asked)
+        near = nearest_products(vectors, begins)
         faults = health.find(done, near, cache.look)
         quality = {
             **judged.to_dict(),
-            "coverage": round(len(numbers) / done.report.products, 4),
+            "coverage": round(products / done.report.products, 4),
             "health": health.counts(faults),
         }
         snapshot_id = write_snapshot(
@@ -111,8 +112,11 @@ def index(**options: Any) -> None:
             _console.print(f"Learned: {learned.report['parts']}", soft_wrap=True)
         _console.print(f"Estimated R@1: {judged.estimate:.3f}, by {judged.by}")
         room = job.data / "health" / job.partition.department / job.partition.domain
-        _console.print(health.publish(room, faults, kept_pictures(cache)), soft_wrap=True)
-        _publish(job, snapshot_id)
+        _console.print(health.publish(room, faults, cache.picture), soft_wrap=True)
+        try:
+            _publish(job, snapshot_id)
+        finally:  # those that were refused go with time, too
+            keep_newest(job.data, job.partition, job.keep)
     _console.print(f"Snapshot {snapshot_id} is current. Serve it: make serve", soft_wrap=True)
 
 
@@ -215,8 +219,7 @@ def _user_photos(job: IndexConfig, embedder: Embedder, cache: Cache) -> tuple[Ve
     if len(shown.images) < ENOUGH_PHOTOS + PHOTOS_ASKED:
         return shown.raw, []
     order = np.random.default_rng(0).permutation(len(shown.images))
-    read = kept_pictures(cache)
-    return shown.raw[order[PHOTOS_ASKED:]], [read(shown.images[number]) for number in order[:PHOTOS_ASKED]]
+    return shown.raw[order[PHOTOS_ASKED:]], [cache.picture(shown.images[number]) for number in order[:PHOTOS_ASKED]]
 
 
 def _file_name(product_id: str, image_id: str) -> str:
