@@ -99,7 +99,12 @@ _INDEX_OPTIONS = (
         default=0.05,
         type=click.FloatRange(0, 1),
     ),
-    _option("FORCE", "--force", "Let the snapshot serve though its quality or coverage fell.", is_flag=True),
+    _option(
+        "FORCE",
+        "--force",
+        "Make a snapshot though nothing changed, and let it serve though its quality or coverage fell.",
+        is_flag=True,
+    ),
     _option("STORE", "--store", "Where vectors are kept.", default="faiss", type=click.Choice(stores.NAMES)),
     _KEEP,
     _SIGNING_KEY,
