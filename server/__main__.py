@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from server import keys
 from server.config import OPTIONS, ServerConfig
 from shared.buckets import open_bucket
 from shared.errors import SimilarityError
@@ -15,12 +16,31 @@ from shared.snapshot import partitions
 _CONFIG = Path(__file__).with_name("gunicorn.conf.py")
 
 
-@click.command(params=[*OPTIONS])
-def main(**options: Any) -> None:
+class _Commands(click.Group):
+    """Without a command's name, `serve` is meant."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] != "--help"):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Commands)
+def main() -> None:
+    """Answer questions about what looks alike."""
+
+
+main.add_command(keys.commands)
+
+
+@main.command(params=[*OPTIONS])
+def serve(**options: Any) -> None:
     """Serve every snapshot of the data folder over HTTP, under gunicorn."""
     config = ServerConfig(**options)
     if config.depot:
         open_bucket(config.depot)  # a wrong name is said now
+    if config.keys:
+        keys.read_keys(config.keys)
     names = ", ".join(map(str, partitions(config.data))) or "none yet (make index, or make demo)"
     print(f"Serving http://{config.host}:{config.port} from {config.data}: {names}", flush=True)
     gunicorn = [sys.executable, "-m", "gunicorn", "--config", str(_CONFIG), "--workers", str(config.workers)]

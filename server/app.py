@@ -15,6 +15,8 @@ from server.config import ServerConfig
 from server.docs import add_docs
 from server.doorbell import Doorbell
 from server.follower import follow, problems
+from server.gate import guard
+from server.keys import Keys
 from server.photo import MAX_BODY
 from server.questions import add_questions, like_product
 from server.quick import Quick
@@ -36,13 +38,15 @@ _PICTURE_STATUS = {Kind.EMPTY: 400, Kind.TOO_LARGE: 413, Kind.TOO_MANY_PIXELS: 4
 _log = logging.getLogger(__name__)
 
 
-def create_app(snapshots: Snapshots) -> Flask:
+def create_app(snapshots: Snapshots, config: ServerConfig | None = None) -> Flask:
     """The WSGI application over these snapshots."""
+    config = config or ServerConfig()
     app = OpenAPI(
         __name__,
         static_folder=None,
         info=Info(title="image-similarity", version="1", description="Which products look most like this?"),
         responses=PROBLEMS,
+        security_schemes={"key": {"type": "http", "scheme": "bearer"}},
         validation_error_status="4XX",
         validation_error_callback=refuse,
         doc_ui=False,
@@ -52,9 +56,12 @@ def create_app(snapshots: Snapshots) -> Flask:
     app.url_map.converters["id"] = _IdConverter
     add_questions(app, snapshots)
     add_state(app, snapshots)
+    add_admin(app, Doorbell(config.data))
     add_docs(app)
     _add_errors(app)
-    app.wsgi_app = Quick(app.wsgi_app, partial(like_product, snapshots))  # type: ignore[method-assign]
+    guard(app, Keys(config.keys, config.admin_key))
+    if not config.keys:
+        app.wsgi_app = Quick(app.wsgi_app, partial(like_product, snapshots))  # type: ignore[method-assign]
     return app
 
 
@@ -67,10 +74,7 @@ def serve() -> Flask:
     networks = RemoteNetworks(config.networks) if config.networks else None
     snapshots = Snapshots(config.data, key=config.signing_key, problems=refused_before, networks=networks)
     snapshots.follow()
-    app = create_app(snapshots)
-    if config.admin_key:
-        add_admin(app, config.admin_key, Doorbell(config.data))
-    return app
+    return create_app(snapshots, config)
 
 
 class _IdConverter(BaseConverter):
@@ -90,7 +94,9 @@ def _add_errors(app: Flask) -> None:
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
-        return problem(error.code or 500, error.name, error.description or "")
+        response = problem(error.code or 500, error.name, error.description or "")
+        response.headers.extend(header for header in error.get_headers() if header[0] != "Content-Type")
+        return response
 
     @app.errorhandler(Exception)
     def program_error(error: Exception) -> Response:

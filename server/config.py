@@ -28,15 +28,17 @@ def tell_workers(networks: Path) -> None:
     os.environ[_NETWORKS] = str(networks)
 
 
+_FILE = click.Path(path_type=Path, resolve_path=True)
 OPTIONS = [
-    _option("data", "Folder of snapshots.", "data", click.Path(path_type=Path, resolve_path=True)),
+    _option("data", "Folder of snapshots.", "data", _FILE),
     _option("host", "Address to serve on.", "127.0.0.1"),
     _option("port", "Port to serve on.", 8000, click.IntRange(1, 65535)),
     _option("workers", "Server processes.", 2, click.IntRange(1, 256)),
     _option("depot", "Follow this depot: s3://bucket/prefix or file:///folder."),
     _option("keep", "Snapshots kept on this host, where it follows a depot.", 5, click.IntRange(1)),
     _option("signing_key", f"Secret that snapshots must be signed with. {_SECRET}"),
-    _option("admin_key", f"Secret that lets POST /admin/reload in; without it there is no such thing. {_SECRET}"),
+    _option("admin_key", f"Secret that opens the admin routes; without it or KEYS there are none. {_SECRET}"),
+    _option("keys", "File of API keys (python -m server keys add); then every question needs one.", None, _FILE),
 ]
 
 
@@ -44,7 +46,7 @@ OPTIONS = [
 class ServerConfig:
     """What to serve, where, and whom to trust."""
 
-    data: Path
+    data: Path = Path("data")
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 2
@@ -52,6 +54,7 @@ class ServerConfig:
     keep: int = 5
     signing_key: str | None = field(default=None, repr=False)
     admin_key: str | None = field(default=None, repr=False)
+    keys: Path | None = None
     networks: Path | None = None
     """Where the embedding process listens. Not an option: gunicorn's master tells its workers."""
 

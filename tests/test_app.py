@@ -297,6 +297,7 @@ def test_fuzzed_ids_are_404(client: FlaskClient) -> None:
 def test_the_contract_is_published_and_can_be_read(client: FlaskClient) -> None:
     contract = client.get("/openapi.json").get_json()
     assert contract["openapi"] == "3.1.0"
+    assert contract["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     assert {"/v1/{department}/{domain}/products/{product_id}/similar", "/readyz"} <= contract["paths"].keys()
     with client.get("/docs") as page:
         text, policy = page.text, page.headers["Content-Security-Policy"]
