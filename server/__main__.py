@@ -9,6 +9,7 @@ import click
 
 from server import keys
 from server.config import OPTIONS, ServerConfig
+from server.rates import parse_rate
 from shared.buckets import open_bucket
 from shared.errors import SimilarityError
 from shared.snapshot import partitions
@@ -41,6 +42,8 @@ def serve(**options: Any) -> None:
         open_bucket(config.depot)  # a wrong name is said now
     if config.keys:
         keys.read_keys(config.keys)
+    if config.rate:
+        parse_rate(config.rate)
     names = ", ".join(map(str, partitions(config.data))) or "none yet (make index, or make demo)"
     print(f"Serving http://{config.host}:{config.port} from {config.data}: {names}", flush=True)
     gunicorn = [sys.executable, "-m", "gunicorn", "--config", str(_CONFIG), "--workers", str(config.workers)]

@@ -20,6 +20,7 @@ from server.keys import Keys
 from server.photo import MAX_BODY
 from server.questions import add_questions, like_product
 from server.quick import Quick
+from server.rates import limit
 from server.reload import Snapshots
 from server.remote import RemoteNetworks
 from server.state import add_state
@@ -60,7 +61,9 @@ def create_app(snapshots: Snapshots, config: ServerConfig | None = None) -> Flas
     add_docs(app)
     _add_errors(app)
     guard(app, Keys(config.keys, config.admin_key))
-    if not config.keys:
+    if config.rate:
+        limit(app, config.rate, config.networks and config.networks.with_name("rates"))
+    if not (config.keys or config.rate):
         app.wsgi_app = Quick(app.wsgi_app, partial(like_product, snapshots))  # type: ignore[method-assign]
     return app
 
