@@ -9,6 +9,7 @@ from typing import Any, Literal
 from flask import Response
 from pydantic import BaseModel, Field
 
+from server.front import request_id
 from shared.products import Neighbour
 from shared.snapshot import Snapshot
 
@@ -42,6 +43,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
+    request_id: str
 
 
 _PROBLEM = {"application/problem+json": {"schema": Problem.model_json_schema()}}
@@ -84,7 +86,7 @@ def json_answer(body: Mapping[str, Any], status: int = 200, mimetype: str = "app
 def problem(status: int, title: str, detail: str, **more: str) -> Response:
     """An RFC 9457 problem."""
     kind = "urn:image-similarity:" + title.lower().replace(" ", "-")
-    body = {"type": kind, "title": title, "status": status, "detail": detail, **more}
+    body = {"type": kind, "title": title, "status": status, "detail": detail, "request_id": request_id.get(), **more}
     response = json_answer(body, status, "application/problem+json")
     if status == 503:
         response.headers["Retry-After"] = "5"

@@ -12,9 +12,11 @@ from server.admin import add_admin
 from server.answers import PROBLEMS, problem
 from server.asked import refuse
 from server.config import ServerConfig
+from server.delivery import deliver
 from server.docs import add_docs
 from server.doorbell import Doorbell
 from server.follower import follow, problems
+from server.front import Front
 from server.gate import guard
 from server.keys import Keys
 from server.photo import MAX_BODY
@@ -52,7 +54,7 @@ def create_app(snapshots: Snapshots, config: ServerConfig | None = None) -> Flas
         validation_error_callback=refuse,
         doc_ui=False,
     )
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=bool(config.cors_origins))
     app.url_map.merge_slashes = False
     app.url_map.converters["id"] = _IdConverter
     add_questions(app, snapshots)
@@ -63,8 +65,10 @@ def create_app(snapshots: Snapshots, config: ServerConfig | None = None) -> Flas
     guard(app, Keys(config.keys, config.admin_key))
     if config.rate:
         limit(app, config.rate, config.networks and config.networks.with_name("rates"))
-    if not (config.keys or config.rate):
+    deliver(app, config.cors_origins)
+    if not (config.keys or config.rate or config.cors_origins):  # of which it knows nothing
         app.wsgi_app = Quick(app.wsgi_app, partial(like_product, snapshots))  # type: ignore[method-assign]
+    app.wsgi_app = Front(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 

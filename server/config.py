@@ -39,6 +39,7 @@ OPTIONS = [
     _option("signing_key", f"Secret that snapshots must be signed with. {_SECRET}"),
     _option("admin_key", f"Secret that opens the admin routes; without it or KEYS there are none. {_SECRET}"),
     _option("keys", "File of API keys (python -m server keys add); then every question needs one.", None, _FILE),
+    _option("cors_origins", "Pages of these origins may ask too, from a browser: https://shop.example,https://.."),
     _option("rate", "How often each key, or each address without KEYS, may ask: 600 (a minute), 10/second.."),
 ]
 
@@ -57,6 +58,7 @@ class ServerConfig:
     admin_key: str | None = field(default=None, repr=False)
     keys: Path | None = None
     rate: str | None = None
+    cors_origins: str | None = None
     networks: Path | None = None
     """Where the embedding process listens. Not an option: gunicorn's master tells its workers."""
 
