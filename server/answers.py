@@ -10,6 +10,7 @@ from flask import Response
 from pydantic import BaseModel, Field
 
 from server.front import request_id
+from server.metrics import refused
 from shared.products import Neighbour
 from shared.snapshot import Snapshot
 
@@ -85,8 +86,10 @@ def json_answer(body: Mapping[str, Any], status: int = 200, mimetype: str = "app
 
 def problem(status: int, title: str, detail: str, **more: str) -> Response:
     """An RFC 9457 problem."""
-    kind = "urn:image-similarity:" + title.lower().replace(" ", "-")
-    body = {"type": kind, "title": title, "status": status, "detail": detail, "request_id": request_id.get(), **more}
+    kind = title.lower().replace(" ", "-")
+    refused(more.get("kind", kind))
+    told = {"title": title, "status": status, "detail": detail, "request_id": request_id.get(), **more}
+    body = {"type": f"urn:image-similarity:{kind}", **told}
     response = json_answer(body, status, "application/problem+json")
     if status == 503:
         response.headers["Retry-After"] = "5"

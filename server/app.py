@@ -19,6 +19,7 @@ from server.follower import follow, problems
 from server.front import Front
 from server.gate import guard
 from server.keys import Keys
+from server.metrics import expose
 from server.photo import MAX_BODY
 from server.questions import add_questions, like_product
 from server.quick import Quick
@@ -62,6 +63,7 @@ def create_app(snapshots: Snapshots, config: ServerConfig | None = None) -> Flas
     add_admin(app, Doorbell(config.data))
     add_docs(app)
     _add_errors(app)
+    expose(app, snapshots)
     guard(app, Keys(config.keys, config.admin_key))
     if config.rate:
         limit(app, config.rate, config.networks and config.networks.with_name("rates"))

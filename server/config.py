@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 _NETWORKS = "SIMILARITY_NETWORKS"
+_METRICS = "PROMETHEUS_MULTIPROC_DIR"  # as prometheus_client wants it
 _SECRET = "Better in the environment than on a command line."
 
 
@@ -23,9 +24,14 @@ def _option(name: str, help: str, default: Any = None, kind: Any = None) -> clic
     )
 
 
-def tell_workers(networks: Path) -> None:
-    """Let the processes that this one starts from now on know where the embedding process listens."""
-    os.environ[_NETWORKS] = str(networks)
+def tell_workers(networks: Path, metrics: Path) -> None:
+    """Let the processes that this one starts from now on know where the embedding process listens, and count."""
+    os.environ[_NETWORKS], os.environ[_METRICS] = str(networks), str(metrics)
+
+
+def metrics_folder() -> str | None:
+    """Where the processes of this server count, or None where there is one only."""
+    return os.environ.get(_METRICS)
 
 
 _FILE = click.Path(path_type=Path, resolve_path=True)

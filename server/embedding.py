@@ -23,12 +23,14 @@ from socketserver import BaseRequestHandler, ThreadingMixIn, UnixStreamServer
 
 import numpy as np
 
+from server import metrics as metrics  # which listen to the stages
 from server.config import ServerConfig
 from server.network import LOADING, LocalNetworks
 from server.wire import Frame, WireError, Word, receive, send
 from shared.embedders import Embedder
 from shared.errors import Busy, NotReady
 from shared.images import Picture
+from shared.stages import took
 from shared.vectors import Vectors
 
 MOST_WAITING = 32
@@ -93,6 +95,8 @@ class Batches:
                     self._waiting.remove(photo)
                     batch.append(photo)
                     room -= len(photo.images)
+            for photo in batch:
+                took("queue", time.monotonic() - photo.since)
             return batch
 
 

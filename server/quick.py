@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from werkzeug.http import parse_etags
 
 from server.delivery import CACHING, WORTH_COMPRESSING
+from server.metrics import ROUTE
 from shared.similar import TEN, Wanted
 from shared.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+RULE = "/v1/<department>/<domain>/products/<id:product_id>/similar"
 _PATH = re.compile("/v1/([^/]+/[^/]+)/products/(.+)/similar", re.DOTALL)
 _K = re.compile("k=([0-9]{1,4})")
 
@@ -34,6 +36,7 @@ class Quick:
         if found is None:
             return self._app(environ, start_response)
         snapshot, body = found
+        environ[ROUTE] = "GET", RULE
         tag, caching = ("ETag", f'"{snapshot.id}"'), [("Vary", "Accept-Encoding"), ("Cache-Control", CACHING)]
         given = environ.get("HTTP_IF_NONE_MATCH")
         if given and parse_etags(given).contains_weak(snapshot.id):
