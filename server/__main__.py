@@ -45,7 +45,8 @@ def serve(**options: Any) -> None:
     if config.rate:
         parse_rate(config.rate)
     names = ", ".join(map(str, partitions(config.data))) or "none yet (make index, or make demo)"
-    print(f"Serving http://{config.host}:{config.port} from {config.data}: {names}", flush=True)
+    if config.log_format == "text":
+        print(f"Serving http://{config.host}:{config.port} from {config.data}: {names}", flush=True)
     gunicorn = [sys.executable, "-m", "gunicorn", "--config", str(_CONFIG), "--workers", str(config.workers)]
     os.execve(
         sys.executable,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from flask import Response
 from pydantic import BaseModel, Field
 
-from server.front import request_id
+from server.logs import request_id
 from server.metrics import refused
 from shared.products import Neighbour
 from shared.snapshot import Snapshot

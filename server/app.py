@@ -76,7 +76,6 @@ def create_app(snapshots: Snapshots, config: ServerConfig | None = None) -> Flas
 
 def serve() -> Flask:
     """What gunicorn runs in each worker: the application over a data folder, following its snapshots."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = ServerConfig.from_environment()
     follow(config)
     refused_before = partial(problems, config.data) if config.depot else dict

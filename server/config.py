@@ -13,6 +13,7 @@ import click
 
 _NETWORKS = "SIMILARITY_NETWORKS"
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"  # as prometheus_client wants it
+_LOG_FORMATS = ("text", "json")
 _SECRET = "Better in the environment than on a command line."
 
 
@@ -46,6 +47,9 @@ OPTIONS = [
     _option("admin_key", f"Secret that opens the admin routes; without it or KEYS there are none. {_SECRET}"),
     _option("keys", "File of API keys (python -m server keys add); then every question needs one.", None, _FILE),
     _option("cors_origins", "Pages of these origins may ask too, from a browser: https://shop.example,https://.."),
+    _option(
+        "log_format", "text, for people, or json: a line for each request too.", "text", click.Choice(_LOG_FORMATS)
+    ),
     _option("rate", "How often each key, or each address without KEYS, may ask: 600 (a minute), 10/second.."),
 ]
 
@@ -65,6 +69,7 @@ class ServerConfig:
     keys: Path | None = None
     rate: str | None = None
     cors_origins: str | None = None
+    log_format: str = "text"
     networks: Path | None = None
     """Where the embedding process listens. Not an option: gunicorn's master tells its workers."""
 

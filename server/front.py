@@ -1,18 +1,21 @@
-"""What every request passes first, whatever answers it: its id, headers that make browsers careful, the clock."""
+"""What every request passes first, whatever answers it: its id, headers that make browsers careful, the clock, a
+line in the log."""
 
+import logging
 import re
 import time
 from collections.abc import Iterable
-from contextvars import ContextVar
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+from server.gate import HOLDER
+from server.logs import request_id
 from server.metrics import ROUTE, answered
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-request_id: ContextVar[str] = ContextVar("request_id", default="-")
+_log = logging.getLogger(__name__)
 _SANE = re.compile("[A-Za-z0-9._-]{1,64}")
 _POLICY = "Content-Security-Policy"
 _CAREFUL = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
@@ -44,4 +47,15 @@ class Front:
         try:
             return self._app(environ, start)
         finally:
-            answered(environ.get(ROUTE, _NONE), heard, time.perf_counter() - began)
+            seconds, (method, route) = time.perf_counter() - began, environ.get(ROUTE, _NONE)
+            answered((method, route), heard, seconds)
+            if _log.isEnabledFor(logging.INFO):
+                _tell(environ, {"route": route, "status": int(heard), "seconds": round(seconds, 6)})
+
+
+def _tell(environ: "WSGIEnvironment", told: dict[str, Any]) -> None:
+    """Write of a request: never its query, which people put secrets into, nor its body."""
+    method, key = environ["REQUEST_METHOD"], environ.get(HOLDER)
+    path = environ["PATH_INFO"].encode("unicode_escape").decode()[:200]
+    line = f"{method} {path} {told['status']} {1000 * told['seconds']:.1f} ms"
+    _log.info("%s", line, extra={"method": method, "path": path, "key": key, **told})

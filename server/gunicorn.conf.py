@@ -14,7 +14,9 @@ from gunicorn import util
 from server.config import ServerConfig, tell_workers
 from server.doorbell import Doorbell
 from server.keeper import Keeper
+from server.logs import OneLogger
 
+logger_class = OneLogger
 worker_class = "gthread"
 threads = 24
 limit_request_line = 0  # product ids may be long
