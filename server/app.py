@@ -11,7 +11,7 @@ from werkzeug.routing import BaseConverter
 from server.admin import add_admin
 from server.answers import PROBLEMS, problem
 from server.asked import refuse
-from server.config import ServerConfig
+from server.config import ServerConfig, traces_wanted
 from server.delivery import deliver
 from server.docs import add_docs
 from server.doorbell import Doorbell
@@ -27,6 +27,7 @@ from server.rates import limit
 from server.reload import Snapshots
 from server.remote import RemoteNetworks
 from server.state import add_state
+from server.tracing import trace
 from shared.errors import BadPicture, BadQuestion, Busy, NotReady, QuestionError, UnknownPartition, UnknownProduct
 from shared.refusals import Kind
 
@@ -58,6 +59,8 @@ def create_app(snapshots: Snapshots, config: ServerConfig | None = None) -> Flas
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=bool(config.cors_origins))
     app.url_map.merge_slashes = False
     app.url_map.converters["id"] = _IdConverter
+    if traces_wanted():
+        trace(app)
     add_questions(app, snapshots)
     add_state(app, snapshots)
     add_admin(app, Doorbell(config.data))
@@ -68,7 +71,8 @@ def create_app(snapshots: Snapshots, config: ServerConfig | None = None) -> Flas
     if config.rate:
         limit(app, config.rate, config.networks and config.networks.with_name("rates"))
     deliver(app, config.cors_origins)
-    if not (config.keys or config.rate or config.cors_origins):  # of which it knows nothing
+    # Quick knows nothing of these.
+    if not (config.keys or config.rate or config.cors_origins or traces_wanted()):
         app.wsgi_app = Quick(app.wsgi_app, partial(like_product, snapshots))  # type: ignore[method-assign]
     app.wsgi_app = Front(app.wsgi_app)  # type: ignore[method-assign]
     return app

@@ -35,6 +35,11 @@ def metrics_folder() -> str | None:
     return os.environ.get(_METRICS)
 
 
+def traces_wanted() -> bool:
+    """Whether OpenTelemetry is told where to send traces; its own variables say the rest."""
+    return "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ
+
+
 _FILE = click.Path(path_type=Path, resolve_path=True)
 OPTIONS = [
     _option("data", "Folder of snapshots.", "data", _FILE),
