@@ -14,7 +14,7 @@ from bench.machine import machine
 from bench.report import Report
 from shared.errors import SimilarityError
 
-BENCHES = ("embed", "search")
+BENCHES = ("embed", "search", "serve")
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True)
 
 
