@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from http.client import HTTPException
 from importlib import import_module
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bench.machine import machine
 from bench.report import Report
 from shared.errors import SimilarityError
 
-BENCHES = ("embed", "search", "serve")
+BENCHES = ("embed", "pipeline", "search", "serve", "load")
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True)
 
 
@@ -32,9 +33,12 @@ def main(bench: str | None, data: Path, dataset: Path | None, weights: str, limi
     before, figures = machine(), []
     for name in [bench] if bench else BENCHES:
         console.print(f"Measuring: {name}")
-        for figure in _figures(name, config):
-            console.print(f"  {figure.name}: {figure.status} {figure.skipped}".rstrip(), soft_wrap=True, markup=False)
-            figures.append(figure)
+        try:
+            for figure in _figures(name, config):
+                console.print(f"  {figure.name}: {figure.status} {figure.skipped}".rstrip(), soft_wrap=True)
+                figures.append(figure)
+        except (SimilarityError, OSError, HTTPException) as error:  # what was seen until then still counts
+            figures.append(Figure(name, skipped=f"it stopped ({error})"))
     report = Report(before, figures)
     console.print(report.table())
     console.print(f"As JSON, and as a page of bars beside it: {report.write(data / 'bench')}", soft_wrap=True)

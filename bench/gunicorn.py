@@ -38,6 +38,13 @@ class Client:
 
     def ask(self, path: str, photo: bytes | None = None) -> tuple[int, bytes]:
         """Status and body."""
+        try:
+            return self._asked(path, photo)
+        except http.client.RemoteDisconnected:  # it was idle for longer than the server keeps connections
+            self._connection.close()
+            return self._asked(path, photo)
+
+    def _asked(self, path: str, photo: bytes | None) -> tuple[int, bytes]:
         self._connection.request("POST" if photo else "GET", path, photo)
         answer = self._connection.getresponse()
         return answer.status, answer.read()
