@@ -12,7 +12,7 @@ from rich.console import Console
 from bench.config import BenchConfig, Sizes
 from bench.figure import Figure
 from bench.machine import machine
-from bench.report import Report
+from bench.report import Report, number
 from shared.errors import SimilarityError
 
 BENCHES = ("embed", "pipeline", "search", "serve", "load")
@@ -35,7 +35,8 @@ def main(bench: str | None, data: Path, dataset: Path | None, weights: str, limi
         console.print(f"Measuring: {name}")
         try:
             for figure in _figures(name, config):
-                console.print(f"  {figure.name}: {figure.status} {figure.skipped}".rstrip(), soft_wrap=True)
+                seen = f"{number(figure.ours)} {figure.unit}, ratio {number(figure.ratio)}" if figure.ours else ""
+                console.print(f"  {figure.name}: {figure.status}, {seen or figure.skipped}", soft_wrap=True)
                 figures.append(figure)
         except (SimilarityError, OSError, HTTPException) as error:  # what was seen until then still counts
             figures.append(Figure(name, skipped=f"it stopped ({error})"))
