@@ -2,17 +2,15 @@
 
 import sys
 from collections.abc import Iterator
-from http.client import HTTPException
 from importlib import import_module
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from bench.config import BenchConfig, Sizes
 from bench.figure import Figure
-from bench.machine import machine
-from bench.report import Report, number
+from bench.material import Material, Sizes
+from bench.report import Report, cells, machine
 from shared.errors import SimilarityError
 
 BENCHES = ("embed", "pipeline", "search", "serve", "load")
@@ -23,32 +21,30 @@ _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=
 @click.option("--bench", envvar="SIMILARITY_BENCH", type=click.Choice(BENCHES), help="Only this one.")
 @click.option("--data", envvar="SIMILARITY_DATA", default="data", type=click.Path(path_type=Path, resolve_path=True))
 @click.option("--dataset", envvar="SIMILARITY_DATASET", type=_FOLDER, help="Pictures instead of the drawn shop's.")
-@click.option("--weights", envvar="SIMILARITY_WEIGHTS", default="", help="Of VGG19[,InceptionResNetV2].")
 @click.option("--limit", envvar="SIMILARITY_LIMIT", type=click.IntRange(8), help="Nothing larger: a quick try.")
-def main(bench: str | None, data: Path, dataset: Path | None, weights: str, limit: int | None) -> None:
+def main(bench: str | None, data: Path, dataset: Path | None, limit: int | None) -> None:
     """Measure how fast it is, against what others would use, and whether the answers are right."""
-    sizes = Sizes().capped(limit) if limit else Sizes()
-    config = BenchConfig(data, dataset, tuple(Path(part) for part in weights.split(",") if part), sizes)
-    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     before, figures = machine(), []
+    material = Material.of(data, dataset, Sizes().capped(limit) if limit else Sizes())
     for name in [bench] if bench else BENCHES:
-        console.print(f"Measuring: {name}")
-        try:
-            for figure in _figures(name, config):
-                seen = f"{number(figure.ours)} {figure.unit}, ratio {number(figure.ratio)}" if figure.ours else ""
-                console.print(f"  {figure.name}: {figure.status}, {seen or figure.skipped}", soft_wrap=True)
+        # Imported only now: most peers are large.
+        for group in import_module(f"bench.{name}").FIGURES:
+            console.print(f"Measuring: {name}")
+            for figure in _seen(group(material), name):
                 figures.append(figure)
-        except (SimilarityError, OSError, HTTPException) as error:  # what was seen until then still counts
-            figures.append(Figure(name, skipped=f"it stopped ({error})"))
+                console.print("  " + "; ".join(filter(None, (*cells(figure), figure.note))))
     report = Report(before, figures)
-    console.print(report.table())
-    console.print(f"As JSON, and as a page of bars beside it: {report.write(data / 'bench')}", soft_wrap=True)
+    console.print(f"\n{report.table()}")
+    console.print(f"As JSON, and the table and a plot beside it: {report.write(data / 'bench')}")
 
 
-def _figures(name: str, config: BenchConfig) -> Iterator[Figure]:
-    """Those of one module, which is imported only now: most peers are large."""
-    figures: Iterator[Figure] = import_module(f"bench.{name}").figures(config)
-    return figures
+def _seen(figures: Iterator[Figure], name: str) -> Iterator[Figure]:
+    """The figures until one fails: that must not hide those of others."""
+    try:
+        yield from figures
+    except Exception as error:
+        yield Figure(name, wrong=f"{type(error).__name__}: {error}".partition("\n")[0])
 
 
 def run() -> None:

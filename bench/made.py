@@ -6,15 +6,15 @@ import numpy as np
 
 from shared.embedders import load
 from shared.errors import SnapshotError
-from shared.neighbours import Neighbours, nearest_products
+from shared.neighbours import KEPT, Neighbours, nearest_products
 from shared.partition import Partition
 from shared.products import ProductImage
 from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot
 from shared.vectors import Vectors, normalise
 
 # Products of one cluster are nearer to each other than to any other: more than a snapshot keeps neighbours.
-_CLUSTER, _KEPT, _SPREAD = 125, 100, 0.35
-_DIMENSION = 64
+_CLUSTER, _SPREAD = KEPT + 25, 0.35
+_DIMENSION = 256  # as what is learned from a catalog has
 # How many directions vectors of networks spread in, more or less.
 _RANK = 32
 
@@ -31,37 +31,29 @@ def vectors_like(count: int, dimension: int, seed: int = 0) -> Vectors:
     return found
 
 
-def snapshot_of(data: Path, products: int) -> Snapshot:
-    """A current snapshot of so many products, a picture each; made once."""
-    partition = Partition("bench", f"n{products}")
+def snapshot_of(work: Path, products: int) -> tuple[Path, Snapshot]:
+    """A data folder with a snapshot of about so many products, a picture each; made once."""
+    partition, data = Partition("bench", "products"), work / f"products-{products}"
     try:
-        return Snapshot.current(data, partition)
+        return data, Snapshot.current(data, partition)
     except SnapshotError:
-        vectors, neighbours = _clustered(products)
-        images = [
-            ProductImage(f"p{n}", f"i{n}", f"http://cdn/{n}.jpg", {"name": f"Product {n}"}) for n in range(products)
-        ]
-        network = load("colour_grid")
-        draft = Draft(
-            partition, images, vectors, network, None, "faiss", {"uri": "made up"}, {}, {}, b"", neighbours=neighbours
-        )
+        vectors, near = clustered(products)
+        images = [ProductImage(f"p{n}", f"i{n}", f"http://cdn/{n}.jpg", {"name": f"{n}!"}) for n in range(len(vectors))]
+        draft = Draft(partition, images, vectors, load("colour_grid"), None, "faiss", {}, {}, {}, b"", neighbours=near)
         with exclusive(data, partition):
             activate(data, partition, write_snapshot(data, draft))
-        return Snapshot.current(data, partition)
+        return data, Snapshot.current(data, partition)
 
 
-def _clustered(products: int) -> tuple[Vectors, Neighbours]:
+def clustered(products: int) -> tuple[Vectors, Neighbours]:
+    """The vectors of about so many products, the same every time, and which are near which."""
     rng = np.random.default_rng(0)
-    blocks, rows, scores = [], [], []
-    kept = min(_KEPT, products - 1)
-    for start in range(0, products, _CLUSTER):
-        size = min(_CLUSTER, products - start)
-        centre = rng.normal(size=_DIMENSION) / np.sqrt(_DIMENSION)
-        noise = rng.normal(size=(size, _DIMENSION)) / np.sqrt(_DIMENSION)
-        block = normalise((centre + _SPREAD * noise).astype(np.float32))
-        near = nearest_products(block, np.arange(size + 1, dtype=np.int32), kept)
-        blocks.append(block)
-        # The last cluster may be short; then its products have their few neighbours again and again.
-        rows.append(np.resize(near.rows.T, (kept, size)).T + np.int32(start))
-        scores.append(np.resize(near.scores.T, (kept, size)).T)
-    return np.concatenate(blocks), Neighbours(np.concatenate(rows), np.concatenate(scores))
+    clusters = max(1, products // _CLUSTER)
+    vectors, near = np.empty((clusters, _CLUSTER, _DIMENSION), np.float32), []
+    for number, block in enumerate(vectors):
+        noise = rng.standard_normal(block.shape, np.float32)
+        block[:] = normalise(rng.standard_normal(_DIMENSION, np.float32) + _SPREAD * noise)
+        found = nearest_products(block, np.arange(_CLUSTER + 1, dtype=np.int32))
+        near.append((found.rows + np.int32(number * _CLUSTER), found.scores))
+    rows, scores = (np.concatenate(parts) for parts in zip(*near, strict=True))
+    return vectors.reshape(-1, _DIMENSION), Neighbours(rows, scores)

@@ -1,7 +1,6 @@
 """The networks as Keras has them, nothing folded or frozen: what embedding is compared with, and checked against."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,9 @@ Embed = Callable[[Picture], Vectors]
 _LITE2 = ((1, 1), (3, 2), (3, 2), (4, 2), (4, 1), (5, 2), (1, 1))
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """One network two ways: `graph` takes a batch, `loop` asks Keras for one picture after another, as the first
-    library did."""
-
-    graph: Embed
-    loop: Embed
-
-
-def reference(name: str, weights: Path | None) -> Reference:
-    """A network of Keras's by its weights file, or EfficientNet-Lite2 layer by layer by those of its package."""
+def reference(name: str, weights: Path | None) -> tuple[Embed, Embed]:
+    """A network of Keras's by its weights file, or EfficientNet-Lite2 layer by layer by those of its package; two ways:
+    as a graph that takes a batch, and as the first library's loop, which asks Keras for one picture after another."""
     model, prepare = _lite2() if weights is None else _application(name, weights)
     tf = tensorflow()
 
@@ -42,19 +33,18 @@ def reference(name: str, weights: Path | None) -> Reference:
         floats = images.astype(np.float32)
         return np.concatenate([model.predict(prepare(floats[at : at + 1]), verbose=0) for at in range(len(floats))])
 
-    return Reference(lambda images: np.asarray(graph(tf.constant(images))), loop)
+    return lambda images: np.asarray(graph(tf.constant(images))), loop
 
 
 def made_up_weights(name: str, folder: Path) -> Path:
-    """Weights drawn at random, the same every time: where there are no others, they cost the same to compute with."""
+    """Weights drawn at random, the same every time: they cost the same to compute with as those that were learned."""
     path = folder / f"{name}.weights.h5"
     if not path.exists():
         keras = tensorflow().keras
         keras.utils.set_random_seed(0)
         folder.mkdir(parents=True, exist_ok=True)
-        getattr(keras.applications, APPLICATIONS[name].constructor)(include_top=False, weights=None).save_weights(
-            str(path)
-        )
+        network = getattr(keras.applications, APPLICATIONS[name].constructor)
+        network(include_top=False, weights=None).save_weights(str(path))
     return path
 
 
@@ -67,12 +57,9 @@ def matrix_product(side: int) -> Callable[[], object]:
 
 
 def _application(name: str, weights: Path) -> tuple[Any, Callable[[Any], Any]]:
-    keras = tensorflow().keras
-    app = APPLICATIONS[name]
-    module = getattr(keras.applications, app.module)
-    whole = getattr(module, app.constructor)(
-        include_top=False, weights=None, input_shape=(app.image_size, app.image_size, 3)
-    )
+    keras, app = tensorflow().keras, APPLICATIONS[name]
+    module, shape = getattr(keras.applications, app.module), (app.image_size, app.image_size, 3)
+    whole = getattr(module, app.constructor)(include_top=False, weights=None, input_shape=shape)
     whole.load_weights(str(weights))
     features = keras.layers.GlobalAveragePooling2D()(whole.get_layer(app.layer).output)
     return keras.Model(whole.input, features), module.preprocess_input
@@ -80,8 +67,7 @@ def _application(name: str, weights: Path) -> tuple[Any, Callable[[Any], Any]]:
 
 def _lite2() -> tuple[Any, Callable[[Any], Any]]:
     keras = tensorflow().keras
-    layers = keras.layers
-    network = EfficientNetLite("efficientnet_lite2")
+    layers, network = keras.layers, EfficientNetLite("efficientnet_lite2")
     tensors = read_tensors(network._file)
     filled: list[tuple[Any, list[Any]]] = []
 
@@ -98,11 +84,8 @@ def _lite2() -> tuple[Any, Callable[[Any], Any]]:
         filled.extend([(layer, [kernel]), (normalised, statistics)])
         return normalised(layer(x))
 
-    def relu6(x: Any) -> Any:
-        return layers.ReLU(6.0)(x)
-
-    side = network.spec.image_size
-    start = keras.Input((side, side, 3))
+    relu6 = layers.ReLU(6.0)
+    start = keras.Input((network.spec.image_size, network.spec.image_size, 3))
     x = relu6(conv(start, "_conv_stem", "_bn0", 2))
     strides = [stride if at == 0 else 1 for times, stride in _LITE2 for at in range(times)]
     for number, stride in enumerate(strides):
@@ -112,8 +95,7 @@ def _lite2() -> tuple[Any, Callable[[Any], Any]]:
         y = relu6(conv(y, f"{block}._depthwise_conv", f"{block}._bn1", stride))
         y = conv(y, f"{block}._project_conv", f"{block}._bn2")
         x = layers.Add()([x, y]) if stride == 1 and x.shape[-1] == y.shape[-1] else y
-    head = layers.GlobalAveragePooling2D()(relu6(conv(x, "_conv_head", "_bn1")))
-    model = keras.Model(start, head)
+    model = keras.Model(start, layers.GlobalAveragePooling2D()(relu6(conv(x, "_conv_head", "_bn1"))))
     for layer, values in filled:
         layer.set_weights(values)
     return model, lambda images: (images - 127.0) / 128.0
