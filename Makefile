@@ -51,7 +51,7 @@ serve: $(VENV)/installed ## Answer over HTTP: [HOST=127.0.0.1 PORT=8000 DATA=./d
 demo: $(VENV)/installed ## See it work on a drawn sports shop, or on your pictures: [DATASET=folder]
 	@$(RUN) -m indexer demo
 
-bench: $(VENV)/installed ## See how fast it is: [BENCH=embed|pipeline|search|serve|load DATASET=folder WEIGHTS= LIMIT=]
+bench: $(VENV)/installed ## See how fast it is: [BENCH=embed|pipeline|search|serve|load DATASET=folder LIMIT=100]
 	@$(RUN) -m bench
 
 test: $(VENV)/dev ## Run the tests

@@ -88,8 +88,10 @@ def index(data: Path, shots: Sequence[Shot], images: str = "file://{path}") -> R
     with catalog.open("w", newline="", encoding="utf-8") as file:
         rows = ((shot.product_id, number, shot.path) for number, shot in enumerate(shots))
         csv.writer(file, delimiter=";").writerows([("product_id_model", "id", "path"), *rows])
-    command = [sys.executable, "-m", "indexer", "index", "--data", str(data), "--catalog", str(catalog), "--force"]
+    command = [sys.executable, "-m", "indexer", "index", "--data", str(data), "--catalog", str(catalog)]
     command += ["--department", PARTITION.department, "--domain", PARTITION.domain, "--image-url", images]
+    # It may be another catalog than before; and LIMIT, which our own is called, too, must not make it shorter.
+    command += ["--max-drop", "1", "--limit", str(len(shots))]
     start = time.perf_counter()
     with log.open("wb") as file:
         process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
