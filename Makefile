@@ -3,7 +3,7 @@
 VARIABLES := DPT DOMAIN DATA CATALOG IMAGE_URL MODEL WEIGHTS STORE LIMIT CONNECTIONS MAX_FAILURES RETRY_FAILED \
              METRIC USER_PHOTOS MAX_DROP FORCE PHOTOS AGAINST \
              DEPOT KEEP TO SSH SIGNING_KEY ADMIN_KEY KEYS RATE CORS_ORIGINS LOG_FORMAT \
-             HOST PORT WORKERS DATASET
+             HOST PORT WORKERS DATASET BENCH
 $(foreach v,$(VARIABLES),$(if $(filter command line,$(origin $(v))),$(eval export SIMILARITY_$(v) := $$(value $(v)))))
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help index images evaluate changes publish pull snapshots rollback ship serve demo test check format
+.PHONY: help index images evaluate changes publish pull snapshots rollback ship serve demo bench test check format
 
 help: ## Show this list
 	@echo "image-similarity: which products look most like this product, or like this photo?"
@@ -50,6 +50,9 @@ serve: $(VENV)/installed ## Answer over HTTP: [HOST=127.0.0.1 PORT=8000 DATA=./d
 
 demo: $(VENV)/installed ## See it work on a drawn sports shop, or on your pictures: [DATASET=folder]
 	@$(RUN) -m indexer demo
+
+bench: $(VENV)/installed ## See how fast it is: [BENCH=embed|pipeline|search|serve|load DATASET=folder LIMIT=100]
+	@$(RUN) -m bench
 
 test: $(VENV)/dev ## Run the tests
 	@$(RUN) -m pytest
