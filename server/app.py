@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from server.admin import add_admin
+from server.browse import add_browse
 from server.config import ServerConfig
 from server.doorbell import Doorbell
 from server.follower import follow, problems
@@ -47,6 +48,7 @@ def create_app(snapshots: Snapshots) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters["id"] = _IdConverter
     _add_questions(app, snapshots)
+    add_browse(app, snapshots)
     _add_state(app, snapshots)
     _add_errors(app)
     app.wsgi_app = Quick(app.wsgi_app, partial(_like_product, snapshots))  # type: ignore[method-assign]
