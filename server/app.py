@@ -16,6 +16,7 @@ from server.browse import add_browse
 from server.config import ServerConfig
 from server.doorbell import Doorbell
 from server.follower import follow, problems
+from server.page import add_page
 from server.photo import MAX_BODY, photo_of
 from server.quick import Quick
 from server.reload import Snapshots
@@ -49,6 +50,7 @@ def create_app(snapshots: Snapshots) -> Flask:
     app.url_map.converters["id"] = _IdConverter
     _add_questions(app, snapshots)
     add_browse(app, snapshots)
+    add_page(app, snapshots)
     _add_state(app, snapshots)
     _add_errors(app)
     app.wsgi_app = Quick(app.wsgi_app, partial(_like_product, snapshots))  # type: ignore[method-assign]
