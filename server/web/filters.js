@@ -32,9 +32,10 @@ export function showFacets(form, attributes, products, view, change) {
   );
 }
 
-function isUseful({ values, distinct }, products) {
+function isUseful(attribute, products) {
+  const { values, distinct } = attribute;
   // A name that every product has for itself is for searching, not for filtering.
-  return distinct > 1 && (distinct <= values.length || values[0].count * 50 > products);
+  return distinct > 1 && (isRange(attribute) || distinct <= values.length || values[0].count * 50 > products);
 }
 
 function isRange({ low, distinct }) {

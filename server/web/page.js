@@ -338,6 +338,10 @@ $("key").addEventListener("submit", (event) => {
 $("facets").addEventListener("submit", (event) => event.preventDefault());
 $("whole").addEventListener("click", () => go({ photo: { ...view.photo, crop: null } }, { replace: true }));
 $("copy").addEventListener("click", copy);
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address is the view's
+  $("heading").focus();
+});
 // A link of ours changes the view; with a modifier it opens as links do.
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[data-product], #home");
