@@ -1,9 +1,12 @@
 """The command line: `python -m indexer --department 371 --domain 0341`. Wiring only."""
 
+import hashlib
+import json
 import logging
 import sqlite3
 import sys
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -29,10 +32,10 @@ from indexer.config import (
     shipping_options,
 )
 from indexer.demo import demo as run_demo
-from indexer.evaluate import kept_pictures, measure_snapshots
+from indexer.evaluate import measure_snapshots
 from indexer.gate import objections
 from indexer.learning import ENOUGH_PHOTOS, learn
-from indexer.pipeline import fetch_images, index_images
+from indexer.pipeline import Indexed, fetch_images, index_images
 from indexer.shipping import Shipping
 from indexer.sources import Source
 from shared.embedders import Embedder, load
@@ -40,7 +43,7 @@ from shared.errors import RunStopped, SimilarityError, SnapshotError
 from shared.neighbours import nearest_products
 from shared.partition import Partition
 from shared.products import starts
-from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot
+from shared.snapshot import Draft, Snapshot, activate, exclusive, keep_newest, write_snapshot
 from shared.vectors import Vectors, normalise
 
 _console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
@@ -71,18 +74,24 @@ def index(**options: Any) -> None:
     _console.print(f"Indexing {title}: {catalog.count:,} rows of {catalog.uri}", soft_wrap=True)
     with exclusive(job.data, job.partition), Cache(job.data) as cache:
         done = index_images(catalog, job.source.image_url, embedder, cache, job.plan)
-        numbers: dict[str, int] = {}
-        owners = np.array([numbers.setdefault(image.product_id, len(numbers)) for image in done.images])
+        begins = starts(done.images)
+        products = len(begins) - 1
+        owners = np.repeat(np.arange(products), np.diff(begins))
         shown, asked = _user_photos(job, embedder, cache)
+        material = _material(job, embedder, done, shown)
+        if not job.force and (same := _made_of(job, material)):
+            _console.print(done.report.table(title))
+            _console.print(f"Nothing changed since the snapshot {same}: it stays current.", soft_wrap=True)
+            return
         learned = learn(done.raw, owners, done.plain, shown) if job.learned else None
         vectors = learned.vectors if learned else normalise(done.raw[:, : done.plain])
-        read, photos = kept_pictures(cache), Photos(embedder, cache, views=learned is not None)
-        judged = judge(done, owners, vectors, learned, photos, lambda row: read(done.images[row]), asked)
-        near = nearest_products(vectors, starts(done.images))
+        photos = Photos(embedder, cache, views=learned is not None)
+        judged = judge(done, owners, vectors, learned, photos, lambda row: cache.picture(done.images[row]), asked)
+        near = nearest_products(vectors, begins)
         faults = health.find(done, near, cache.look)
         quality = {
             **judged.to_dict(),
-            "coverage": round(len(numbers) / done.report.products, 4),
+            "coverage": round(products / done.report.products, 4),
             "health": health.counts(faults),
         }
         snapshot_id = write_snapshot(
@@ -94,7 +103,7 @@ def index(**options: Any) -> None:
                 embedder=embedder,
                 projection=learned.projection if learned else None,
                 store=job.store,
-                catalog={"uri": catalog.uri, "etag": catalog.etag, "rows": catalog.count},
+                catalog={"uri": catalog.uri, "etag": catalog.etag, "rows": catalog.count, "material": material},
                 failures=done.report.kinds,
                 report={**done.report.to_dict(), "found": judged.found},
                 refused_csv=done.report.refused_csv(),
@@ -111,9 +120,32 @@ def index(**options: Any) -> None:
             _console.print(f"Learned: {learned.report['parts']}", soft_wrap=True)
         _console.print(f"Estimated R@1: {judged.estimate:.3f}, by {judged.by}")
         room = job.data / "health" / job.partition.department / job.partition.domain
-        _console.print(health.publish(room, faults, kept_pictures(cache)), soft_wrap=True)
-        _publish(job, snapshot_id)
+        _console.print(health.publish(room, faults, cache.picture), soft_wrap=True)
+        try:
+            _publish(job, snapshot_id)
+        finally:  # those that were refused go with time, too
+            keep_newest(job.data, job.partition, job.keep)
     _console.print(f"Snapshot {snapshot_id} is current. Serve it: make serve", soft_wrap=True)
+
+
+def _material(job: IndexConfig, embedder: Embedder, done: Indexed, shown: Vectors | None) -> str:
+    """A name for all that a snapshot is made of, so that the same need not be made twice."""
+    hashed = hashlib.sha256()
+    settings = [metadata.version("image-similarity"), job.store, job.learned, str(embedder.spec)]
+    for part in (settings, list(map(str, done.images)), done.contents):
+        hashed.update(json.dumps(part).encode())
+    hashed.update(done.report.refused_csv())
+    hashed.update(b"" if shown is None else shown.tobytes())
+    return hashed.hexdigest()
+
+
+def _made_of(job: IndexConfig, material: str) -> str | None:
+    """The id of the current snapshot where it is whole and made of that."""
+    try:
+        current = Snapshot.current(job.data, job.partition, job.signing_key)
+    except SnapshotError:
+        return None
+    return current.id if current.manifest.catalog.get("material") == material else None
 
 
 def _publish(job: IndexConfig, snapshot_id: str) -> None:
@@ -215,8 +247,7 @@ def _user_photos(job: IndexConfig, embedder: Embedder, cache: Cache) -> tuple[Ve
     if len(shown.images) < ENOUGH_PHOTOS + PHOTOS_ASKED:
         return shown.raw, []
     order = np.random.default_rng(0).permutation(len(shown.images))
-    read = kept_pictures(cache)
-    return shown.raw[order[PHOTOS_ASKED:]], [read(shown.images[number]) for number in order[:PHOTOS_ASKED]]
+    return shown.raw[order[PHOTOS_ASKED:]], [cache.picture(shown.images[number]) for number in order[:PHOTOS_ASKED]]
 
 
 def _file_name(product_id: str, image_id: str) -> str:

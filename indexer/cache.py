@@ -12,12 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
 from indexer.download import Validators
 from indexer.look import Look
 from shared.errors import ConfigError
+from shared.products import ProductImage
 from shared.vectors import Vectors
 
 _SCHEMA = """
@@ -49,6 +51,14 @@ class Known:
 def content_hash(data: bytes) -> str:
     """The name of an image's content, wherever it came from."""
     return hashlib.sha256(data).hexdigest()
+
+
+def read_file(path: Path) -> bytes:
+    """A file's bytes. Raises `ConfigError` where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"The file {path} cannot be read: {error.strerror}.") from error
 
 
 class Cache:
@@ -115,6 +125,16 @@ class Cache:
 
     def has_bytes(self, content: str) -> bool:
         return content != "" and self.path(content).exists()
+
+    def picture(self, image: ProductImage) -> bytes:
+        """A picture's bytes, from here or from the file that it came from; b"" where they are not kept.
+
+        Raises `ConfigError` where that file has gone.
+        """
+        if image.image_url.startswith("file:"):
+            return read_file(Path(unquote(urlsplit(image.image_url).path)))
+        known = self.known(image.image_url)
+        return (known and self.bytes(known.good)) or b""
 
     def bytes(self, content: str) -> bytes | None:
         """The bytes of that content, or None where they are not kept or are damaged."""

@@ -146,9 +146,8 @@ def _held_out(
     studio = np.mean([in_studio(picture(int(row))) for row in rng.permutation(some)[:PHOTOS_ASKED]]) > 0.5
     raw, owners = done.raw[some], owners[some]
     for fold in folds(raw, owners, done.plain, learned.recipe if learned else Recipe()):
-        queries = np.concatenate([fold.photo(raw[row : row + 1]) for row in fold.asks])
-        first = fold.owners[(queries @ fold.rows.T).argmax(axis=1)]
-        for owner, right in zip(owners[fold.asks].tolist(), (first == owners[fold.asks]).tolist(), strict=True):
+        wanted = owners[fold.asks]
+        for owner, right in zip(wanted.tolist(), (fold.first_answers(raw) == wanted).tolist(), strict=True):
             hits.setdefault(owner, []).append(right)
         asks = np.sort(rng.permutation(fold.asks)[: PHOTOS_ASKED // 2])
         views = photos.embed([picture(int(some[row])) for row in asks], simulate=bool(studio))

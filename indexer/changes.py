@@ -10,14 +10,13 @@ import numpy as np
 from rich.console import Console
 
 from indexer.cache import Cache
-from indexer.evaluate import kept_pictures
 from indexer.gallery import Row, Section, Tile, page
 from shared.errors import ConfigError
 from shared.files import replace_atomically
 from shared.partition import Partition
 from shared.products import ProductImage
 from shared.similar import similar_to_product
-from shared.snapshot import Snapshot
+from shared.snapshot import Snapshot, previous_id
 
 _DEPTH, _PERSISTENCE = 10, 0.8
 _SHOWN, _ANSWERS = 40, 6
@@ -82,19 +81,16 @@ def overlaps(before: Snapshot, after: Snapshot) -> Changes:
     return Changes(kept, [new[at] for at in np.flatnonzero(codes >= len(old))], list(set(old).difference(new)))
 
 
-def before_it(snapshot: Snapshot) -> Path:
-    """The snapshot of the same partition that was written before this one. Raises `ConfigError` where there is none."""
-    paths = (path.parent for path in snapshot.folder.parent.glob("[!.]*/manifest.json"))
-    earlier = [path for path in paths if path.name < snapshot.id]
-    if not earlier:
-        raise ConfigError(f"There is no snapshot before {snapshot.id} to compare it with.")
-    return max(earlier)
-
-
 def show_changes(data: Path, partition: Partition, against: str | None, console: Console) -> None:
-    """Compare the current snapshot with the one of that id, or the one before it: `changes.csv` and `index.html`."""
+    """Compare the current snapshot with the one of that id, or the one that served before: `changes.csv`, `index.html`.
+
+    Raises `ConfigError` where none did.
+    """
     after = Snapshot.current(data, partition)
-    before = Snapshot(after.folder.parent / against if against else before_it(after))
+    against = against or previous_id(data, partition)
+    if against in (None, after.id):
+        raise ConfigError(f"No snapshot served before {after.id}. Give another one to compare with: AGAINST=.")
+    before = Snapshot(after.folder.parent / against)
     found = overlaps(before, after)
     folder = data / "changes" / partition.department / partition.domain
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,8 +101,7 @@ def show_changes(data: Path, partition: Partition, against: str | None, console:
     replace_atomically(folder / "changes.csv", text.getvalue().encode("utf-8", "surrogatepass"))
     moved = [change for change in found.kept[:_SHOWN] if change.overlap < 1]
     with Cache(data) as cache:
-        picture = kept_pictures(cache)
-        sections = [_section(change, before, after, picture) for change in moved]
+        sections = [_section(change, before, after, cache.picture) for change in moved]
         intro = f"{before.id} and {after.id}. {found} Most changed first; red answers left, green ones came."
         html = page("What changed?", intro, sections)
     (folder / "index.html").write_text(html, encoding="utf-8", errors="replace")

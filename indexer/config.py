@@ -40,6 +40,7 @@ class IndexConfig:
     user_photos: Path | None
     max_drop: float
     force: bool
+    keep: int
     signing_key: str | None = field(default=None, repr=False)
 
 
@@ -98,8 +99,14 @@ _INDEX_OPTIONS = (
         default=0.05,
         type=click.FloatRange(0, 1),
     ),
-    _option("FORCE", "--force", "Let the snapshot serve though its quality or coverage fell.", is_flag=True),
+    _option(
+        "FORCE",
+        "--force",
+        "Make a snapshot though nothing changed, and let it serve though its quality or coverage fell.",
+        is_flag=True,
+    ),
     _option("STORE", "--store", "Where vectors are kept.", default="faiss", type=click.Choice(stores.NAMES)),
+    _KEEP,
     _SIGNING_KEY,
 )
 
@@ -122,7 +129,8 @@ def changes_options(command: _F) -> _F:
 def evaluate_options(command: _F) -> _F:
     """Decorate a command with the options of an evaluation."""
     file = click.Path(path_type=Path, exists=True, dir_okay=False)
-    photos = _option("PHOTOS", "--photos", "CSV of photos: product_id_model;id;path; without it simulated.", type=file)
+    meaning = "CSV of photos, product_id_model;id;path; without it held-out images and simulated photos."
+    photos = _option("PHOTOS", "--photos", meaning, type=file)
     return _decorated(command, (*_PARTITION, _DATA, photos, _AGAINST))
 
 
@@ -168,6 +176,7 @@ def config(
     user_photos: Path | None = None,
     max_drop: float = 0,
     force: bool = False,
+    keep: int = 1,
     signing_key: str | None = None,
 ) -> IndexConfig:
     """The options as one frozen object. Raises `ConfigError` where one is wrong."""
@@ -185,6 +194,7 @@ def config(
         user_photos=user_photos,
         max_drop=max_drop,
         force=force,
+        keep=keep,
         signing_key=signing_key,
     )
 

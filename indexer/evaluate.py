@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from indexer.cache import Cache
+from indexer.cache import Cache, read_file
 from indexer.catalog import parse_catalog
 from indexer.fitting import Recipe
 from indexer.gallery import Row, Section, Tile, page
@@ -33,7 +32,7 @@ from shared.partition import Partition
 from shared.products import Neighbour, ProductImage
 from shared.refusals import Refusal
 from shared.similar import TEN as FIRST
-from shared.similar import similar_to_photo
+from shared.similar import best_of_each, similar_to_photo
 from shared.snapshot import Snapshot
 
 _SIMULATED, _TIMES, _HELD_OUT, _RESAMPLED, _SHOWN_ROWS, _SHOWN = 240, 4, 500, 1000, 120, 5
@@ -90,22 +89,22 @@ def measure_snapshots(data: Path, partition: Partition, photos: Path | None, aga
         snapshots.append(Snapshot(partition.folder(data) / against))
     folder = data / "evaluation" / partition.department / partition.domain
     folder.mkdir(parents=True, exist_ok=True)
+    labelled = labelled_queries(photos) if photos else []
     figures = {}
     with Cache(data) as cache:
-        pictures = kept_pictures(cache)
         for snapshot, name in zip(snapshots, ("index.html", "against.html"), strict=False):
             embedder = snapshot.load_embedder()
             if photos:
-                outcomes, asked = ask(snapshot, embedder, labelled_queries(photos)), "photos"
+                outcomes, asked = ask(snapshot, embedder, labelled), "photos"
             else:
                 held_out = held_out_outcomes(snapshot, cache)
-                queries = simulated_queries(snapshot, pictures, only_single=bool(held_out))
+                queries = simulated_queries(snapshot, cache.picture, only_single=bool(held_out))
                 outcomes = held_out + ask(snapshot, embedder, queries)
                 asked = f"{len(held_out)} held-out images and {len(queries)} simulated photos"
             if not outcomes:
                 raise ConfigError("There is nothing to ask: the catalog's pictures are not in the cache. Give PHOTOS=.")
             figures[snapshot.id] = {"asked": asked, **measure(outcomes)}
-            (folder / name).write_text(pictures_page(outcomes, figures[snapshot.id], pictures), encoding="utf-8")
+            (folder / name).write_text(pictures_page(outcomes, figures[snapshot.id], cache.picture), encoding="utf-8")
             to.print(f"{snapshot.id}: {len(outcomes):,} questions ({asked})", soft_wrap=True)
     (folder / "metrics.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False), encoding="utf-8")
     to.print(table(figures))
@@ -114,11 +113,11 @@ def measure_snapshots(data: Path, partition: Partition, photos: Path | None, aga
 
 def labelled_queries(path: Path) -> list[Query]:
     """Photos of a CSV like a catalog's, with the column `path` relative to it. Raises `ConfigError`, `CatalogError`."""
-    catalog = parse_catalog(_read(path), str(path))
+    catalog = parse_catalog(read_file(path), str(path))
     if "path" not in catalog.columns:
         raise ConfigError(f"{path} has no column 'path', which says where each photo lies.")
     return [
-        Query(_read(path.parent / row.attributes["path"]), row.product_id, row.attributes.get("category", ""))
+        Query(read_file(path.parent / row.attributes["path"]), row.product_id, row.attributes.get("category", ""))
         for row in catalog.rows
     ]
 
@@ -161,36 +160,21 @@ def held_out_outcomes(snapshot: Snapshot, cache: Cache) -> list[Outcome]:
         return []
     raw = cache.vectors(fingerprint, contents, snapshot.spec.dimension)
     parts = snapshot.manifest.quality.get("learned", {}).get("parts")
-    picture = kept_pictures(cache)
     outcomes = []
     recipe = replace(Recipe(**parts), photos="") if parts else Recipe()
     for fold in folds(raw, owners[some], snapshot.spec.plain_dimension, recipe):
-        rest = np.setdiff1d(np.arange(len(some)), fold.asks)
+        rest = np.delete(some, fold.asks)
         for row in np.random.default_rng(0).permutation(fold.asks)[: _HELD_OUT // 2].tolist():
             scores = (fold.photo(raw[row : row + 1]) @ fold.rows.T)[0]
-            best = np.argsort(-scores, kind="stable")
-            _, first = np.unique(fold.owners[best], return_index=True)
-            nearest = best[np.sort(first)[: FIRST.k]]
+            best, nearest = (found[: FIRST.k].tolist() for found in best_of_each(scores, rest, fold.owners))
             answers = [
-                Neighbour(rank, float(scores[at]), table.line(int(some[rest[at]])))
-                for rank, at in enumerate(nearest, 1)
+                Neighbour(rank, score, table.line(at))
+                for rank, (score, at) in enumerate(zip(best, nearest, strict=True), 1)
             ]
             image = images[row]
-            query = Query(picture(image), image.product_id, image.attributes.get("category", ""))
+            query = Query(cache.picture(image), image.product_id, image.attributes.get("category", ""))
             outcomes.append(Outcome(query, answers))
     return outcomes
-
-
-def kept_pictures(cache: Cache) -> Callable[[ProductImage], bytes]:
-    """Where the pictures of a snapshot are found again: in the cache, or in the files that they came from."""
-
-    def picture(image: ProductImage) -> bytes:
-        if image.image_url.startswith("file:"):
-            return _read(Path(unquote(urlsplit(image.image_url).path)))
-        known = cache.known(image.image_url)
-        return (known and cache.bytes(known.good)) or b""
-
-    return picture
 
 
 def ask(snapshot: Snapshot, embedder: Embedder, queries: Sequence[Query]) -> list[Outcome]:
@@ -269,10 +253,3 @@ def _interval(values: NDArray[np.float64], resampled: NDArray[np.int64]) -> dict
 
 def _category(outcome: Outcome) -> str | None:
     return outcome.answers[0].image.attributes.get("category") if outcome.answers else None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"The file {path} cannot be read: {error.strerror}.") from error

@@ -54,6 +54,10 @@ class Fold:
         """The raw vectors of one photo's views `(views, d)` -> its unit vector `(1, k)`."""
         return photo_vector(self.projection, raw, self.plain)
 
+    def first_answers(self, raw: Vectors) -> Owners:
+        """The product that each held-out image finds first, `raw` `(n, d)` being the whole catalog's."""
+        return _answers(_asked(self.projection, Features.of(raw[self.asks], self.plain)), self.rows, self.owners)
+
     def scores(self, queries: Vectors) -> Vectors:
         """Unit vectors `(m, k)` -> the score of each product `(m, products)`."""
         starts = np.flatnonzero(np.diff(self.owners, prepend=-1))
@@ -136,10 +140,7 @@ def _climb(
 
 def _found(raw: Vectors, owners: Owners, plain: int, side: NDArray[np.int64], recipe: Recipe) -> float:
     """How often an image that was held out finds its product first."""
-    right = []
-    for fold in _folds(raw, owners, plain, recipe, side):
-        queries = _asked(fold.projection, Features.of(raw[fold.asks], plain))
-        right.append(_answers(queries, fold.rows, fold.owners) == owners[fold.asks])
+    right = [fold.first_answers(raw) == owners[fold.asks] for fold in _folds(raw, owners, plain, recipe, side)]
     return float(np.concatenate(right).mean())
 
 

@@ -57,7 +57,7 @@ class Ledger:
             final = self.bad.get(outcome, outcome) if isinstance(outcome, str) else outcome
             known = self._cache.known(url)
             if isinstance(final, str):
-                if self._network:
+                if self._network and (not known or known.failed or known.good != final):
                     self._cache.settle(url, usable=True)
             elif final.kind == Kind.GONE:
                 self._cache.forget(url)  # what was taken down must not come back

@@ -2,61 +2,63 @@
 
 import io
 import json
-import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from flask import Flask, Response, request
+from flask import Response, request
+from flask_openapi3 import OpenAPI, Tag
 from PIL import Image
 from werkzeug.exceptions import NotFound
 
+from server.answers import Columns, Product, Products
+from server.asked import Browsing, PartitionPath, ProductPath, Thumbnail
 from server.reload import Snapshots
-from shared.errors import BadPicture, BadQuestion, UnknownProduct
-from shared.images import MAX_BYTES, MAX_EDGE, decode
+from shared.errors import BadPicture, UnknownProduct
+from shared.images import MAX_BYTES, decode
 from shared.products import ProductImage
 from shared.refusals import Refusal
 from shared.snapshot import Snapshot
 
-MOST = 200
-_LONGEST_TEXT = 200
+_TAGS = [Tag(name="catalog", description="What is there?")]
+_PICTURE: Any = {
+    200: {"description": "A JPEG", "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
+    302: {"description": "The picture is at `Location`"},
+}
 # What a URL may hold as it is; anything else is escaped.
 _URL = "%/:?#[]@!$&'()*+,;="
 
 
-def add_browse(app: Flask, snapshots: Snapshots) -> None:
-    """Add the routes. The application knows the converter `id`."""
+def add_browse(app: OpenAPI, snapshots: Snapshots) -> None:
+    """Add the routes."""
 
-    @app.get("/v1/<department>/<domain>/products")
-    def products(department: str, domain: str) -> Response:
-        snapshot = snapshots.get(f"{department}/{domain}")
-        text, limit, offset = request.args.get("text", ""), _number("limit", 50, 1, MOST), _number("offset", 0, 0)
-        if len(text) > _LONGEST_TEXT:
-            raise BadQuestion(f"text has {len(text):,} characters; it may have {_LONGEST_TEXT}.")
-        return _answer(snapshot, _products(snapshot, text, limit, offset))
+    @app.get("/v1/<department>/<domain>/products", tags=_TAGS, responses={200: Products})
+    def products(path: PartitionPath, query: Browsing) -> Response:
+        """Products, all or those that a text finds"""
+        snapshot = snapshots.get(path.partition)
+        return _answer(snapshot, _products(snapshot, query.text, query.limit, query.offset))
 
-    @app.get("/v1/<department>/<domain>/products/<id:product_id>")
-    def product(department: str, domain: str, product_id: str) -> Response:
-        snapshot = snapshots.get(f"{department}/{domain}")
-        images = [snapshot.products.image(row) for row in _rows(snapshot, product_id)]
-        shown = [{"image_id": i.image_id, "image_url": i.image_url, "attributes": i.attributes} for i in images]
-        body = {"snapshot": snapshot.id, "product_id": images[0].product_id, "images": shown}
-        return _answer(snapshot, json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+    @app.get("/v1/<department>/<domain>/products/<id:product_id>", tags=_TAGS, responses={200: Product})
+    def product(path: ProductPath) -> Response:
+        """A product and its images"""
+        snapshot = snapshots.get(path.partition)
+        return _answer(snapshot, _product(snapshot, path.product_id))
 
-    @app.get("/v1/<department>/<domain>/products/<id:product_id>/image")
-    def image(department: str, domain: str, product_id: str) -> Response:
-        found = _image(snapshots.get(f"{department}/{domain}"), product_id, request.args.get("image_id"))
-        size = _number("size", 320, 16, MAX_EDGE)
-        if found.image_url.startswith(("https://", "http://")):
-            place = quote(found.image_url, safe=_URL)
-            return Response(status=302, headers={"Location": place, "Cache-Control": "private, max-age=300"})
-        return _thumbnail(found, size)
+    @app.get("/v1/<department>/<domain>/products/<id:product_id>/image", tags=_TAGS, responses=_PICTURE)
+    def image(path: ProductPath, query: Thumbnail) -> Response:
+        """A picture of a product, or where it lies on the web"""
+        found = _image(snapshots.get(path.partition), path.product_id, query.image_id)
+        if not found.image_url.startswith(("https://", "http://")):
+            return _thumbnail(found, query.size)
+        place = quote(found.image_url, safe=_URL)
+        return Response(status=302, headers={"Location": place, "Cache-Control": "private, max-age=300"})
 
-    @app.get("/v1/<department>/<domain>/attributes")
-    def attributes(department: str, domain: str) -> Response:
-        snapshot = snapshots.get(f"{department}/{domain}")
+    @app.get("/v1/<department>/<domain>/attributes", tags=_TAGS, responses={200: Columns})
+    def attributes(path: PartitionPath) -> Response:
+        """The columns of the catalog, and their most frequent values"""
+        snapshot = snapshots.get(path.partition)
         columns = [attribute.to_dict() for attribute in snapshot.listing.attributes]
-        body = {"snapshot": snapshot.id, "attributes": columns}
-        return _answer(snapshot, json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+        return _answer(snapshot, _json({"snapshot": snapshot.id, "attributes": columns}))
 
 
 def _products(snapshot: Snapshot, text: str, limit: int, offset: int) -> bytes:
@@ -68,6 +70,12 @@ def _products(snapshot: Snapshot, text: str, limit: int, offset: int) -> bytes:
         total, shown = table.count, list(range(table.count)[offset : offset + limit])
     lines = b",".join(table.line(table.images(number).start) for number in shown)
     return b'{"snapshot":"%b","total":%d,"products":[%b]}' % (snapshot.id.encode(), total, lines)
+
+
+def _product(snapshot: Snapshot, product_id: str) -> bytes:
+    images = [snapshot.products.image(row) for row in _rows(snapshot, product_id)]
+    shown = [{"image_id": i.image_id, "image_url": i.image_url, "attributes": i.attributes} for i in images]
+    return _json({"snapshot": snapshot.id, "product_id": images[0].product_id, "images": shown})
 
 
 def _rows(snapshot: Snapshot, product_id: str) -> range:
@@ -124,11 +132,8 @@ def _path(url: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme == "file" and parts.netloc in ("", "localhost") else None
 
 
-def _number(name: str, default: int, low: int, high: int = 1_000_000_000) -> int:
-    text = request.args.get(name, str(default))
-    if not re.fullmatch("[0-9]{1,10}", text) or not low <= int(text) <= high:
-        raise BadQuestion(f"{name} is {text!r:.40}; it must be a whole number from {low} to {high:,}.")
-    return int(text)
+def _json(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _answer(snapshot: Snapshot, body: bytes) -> Response:

@@ -12,7 +12,6 @@ from server.reload import Snapshots
 _FOLDER = Path(__file__).with_name("web")
 _TYPES = {
     ".css": "text/css; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
@@ -26,20 +25,21 @@ _MOST_HOSTS = 50
 
 def add_page(app: Flask, snapshots: Snapshots) -> None:
     """Add `/` and `/web/..`."""
+    index = (_FOLDER / "index.html").read_bytes()
     files = {path.name: path.read_bytes() for path in _FOLDER.iterdir() if path.suffix in _TYPES}
 
-    @app.get("/")
+    @app.route("/")
     def page() -> Response:
-        answer = _file("index.html", files["index.html"])
+        answer = _file(index, "text/html; charset=utf-8")
         origins = {origin for snapshot in snapshots.open.values() for origin in snapshot.listing.origins}
         answer.headers["Content-Security-Policy"] = policy(origins)
         return answer
 
-    @app.get("/web/<name>")
+    @app.route("/web/<name>")
     def web(name: str) -> Response:
         if name not in files:
             raise NotFound(f"The page has no file {name!r:.80}.")
-        return _file(name, files[name])
+        return _file(files[name], _TYPES[Path(name).suffix])
 
 
 def policy(origins: Iterable[str]) -> str:
@@ -50,8 +50,8 @@ def policy(origins: Iterable[str]) -> str:
     return _POLICY.format(hosts="".join(f" {host}" for host in hosts))
 
 
-def _file(name: str, data: bytes) -> Response:
-    answer = Response(data, content_type=_TYPES[Path(name).suffix])
+def _file(data: bytes, kind: str) -> Response:
+    answer = Response(data, content_type=kind)
     answer.headers["X-Content-Type-Options"] = "nosniff"
     answer.headers["Referrer-Policy"] = "no-referrer"
     answer.headers["Cache-Control"] = "no-cache"

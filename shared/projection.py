@@ -7,6 +7,8 @@ them; a snapshot holds, per block, named by where its part begins:
 
     projection.0.means.npy   float32 (2, d): of catalog images, of photos
     projection.0.matrix.npy  float32 (d, k); absent where nothing is to be multiplied
+
+Early snapshots hold one block of the whole vector, `projection.means.npy` and `projection.matrix.npy`.
 """
 
 from dataclasses import dataclass
@@ -74,10 +76,10 @@ class Projection:
     def open(cls, folder: Path) -> "Projection | None":
         """The projection of a snapshot, or None where it was indexed without. Raises `SnapshotError`."""
         blocks = []
-        for path in folder.glob("projection.*.means.npy"):
-            start = path.name.split(".")[1]
+        for path in folder.glob("projection.*means.npy"):
+            start = path.name.removeprefix("projection.").removesuffix("means.npy").removesuffix(".") or "0"
             means = read_array(path, np.float32, 2)
-            of_matrix = folder / f"projection.{start}.matrix.npy"
+            of_matrix = path.with_name(path.name.replace("means", "matrix"))
             matrix = read_array(of_matrix, np.float32, 2) if of_matrix.exists() else None
             if not start.isdecimal() or len(means) != 2 or (matrix is not None and len(matrix) != means.shape[1]):
                 raise SnapshotError(f"The projection files in {folder} do not belong together.")

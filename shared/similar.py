@@ -142,7 +142,7 @@ def _nearest(snapshot: Snapshot, queries: Vectors, k: int, without: int | None) 
         scores, rows = store.search(queries, fetch)
         # What was not fetched scores at most this, so products above it are final.
         floor = float(scores[:, -1].max().round(DIGITS))
-        best_scores, best_rows = _best_of_each(scores.round(DIGITS).ravel(), rows.ravel(), table.owners(rows.ravel()))
+        best_scores, best_rows = best_of_each(scores.round(DIGITS).ravel(), rows.ravel(), table.owners(rows.ravel()))
         if without is not None:
             others = table.owners(best_rows) != without
             best_scores, best_rows = best_scores[others], best_rows[others]
@@ -151,7 +151,7 @@ def _nearest(snapshot: Snapshot, queries: Vectors, k: int, without: int | None) 
         fetch = min(store.count, 2 * fetch)
 
 
-def _best_of_each(
+def best_of_each(
     scores: Vectors, rows: NDArray[np.int64], owners: NDArray[np.int64]
 ) -> tuple[Vectors, NDArray[np.int64]]:
     """Each product's best score and its row, best first; ties by row."""

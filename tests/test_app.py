@@ -187,7 +187,7 @@ def test_other_methods(client: FlaskClient, method: str) -> None:
 
 
 def test_a_fault_of_ours_is_a_problem_too(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.app.similar_to_product", lambda *_: 1 / 0)
+    monkeypatch.setattr("server.questions.similar_to_product", lambda *_: 1 / 0)
     detail = problem(client.get("/v1/371/0341/products/p1/similar"), 500)["detail"]
     assert "division" not in detail
 
@@ -292,3 +292,17 @@ def test_fuzzed_ids_are_404(client: FlaskClient) -> None:
     for name in random.Random(0).sample(names, min(len(names), 400)):
         place = quote(name.encode("utf-8", "surrogatepass"), safe="")
         assert client.get(f"/v1/371/0341/products/{place}/similar").status_code == 404, name
+
+
+def test_the_contract_is_published_and_can_be_read(client: FlaskClient) -> None:
+    contract = client.get("/openapi.json").get_json()
+    assert contract["openapi"] == "3.1.0"
+    assert {"/v1/{department}/{domain}/products/{product_id}/similar", "/readyz"} <= contract["paths"].keys()
+    with client.get("/docs") as page:
+        text, policy = page.text, page.headers["Content-Security-Policy"]
+    assert "default-src 'none'; script-src 'self';" in policy
+    for link in re.findall(r'(?:src|href)="(/[^"]+)"', text):
+        with client.get(link) as part:
+            assert part.status_code == 200
+            assert part.mimetype in ("text/css", "text/javascript")
+    problem(client.get("/docs/../app.py"), 404)

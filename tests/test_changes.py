@@ -1,15 +1,15 @@
 """How far the answers of two snapshots agree, by hand and over the command."""
 
 import csv
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from indexer.changes import before_it, overlaps
+from indexer.changes import overlaps, show_changes
 from shared.errors import ConfigError
-from shared.snapshot import Snapshot
+from shared.snapshot import Snapshot, activate
 from tests.conftest import HOCKEY, drawn, snapshot_of, unit
 from tests.test_end_to_end import indexer
 
@@ -59,17 +59,17 @@ def test_nothing_to_compare_agrees(tmp_path: Path, places: dict[str, float]) -> 
     assert found.median == 1
 
 
-def test_the_snapshot_before_is_taken(tmp_path: Path) -> None:
+def test_the_snapshot_that_served_before_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = line(tmp_path, a=0, b=1)
-    with pytest.raises(ConfigError, match="no snapshot before"):
-        before_it(first)
-    time.sleep(1.1)  # ids begin with the second
-    second = line(tmp_path, a=0, b=2)
-    oldest = HOCKEY.folder(tmp_path) / "20200101T000000Z-0"
-    oldest.mkdir()
-    (oldest / "manifest.json").touch()
-    (HOCKEY.folder(tmp_path) / f"{first.id}~").mkdir()  # lies between them, but is no snapshot
-    assert before_it(second) == first.folder
+    with pytest.raises(ConfigError, match=f"No snapshot served before {first.id}"):
+        show_changes(tmp_path, HOCKEY, None, Console())
+    second, never_served = line(tmp_path, a=0, b=2), line(tmp_path / "b", a=0, b=3)
+    never_served.folder.rename(HOCKEY.folder(tmp_path) / never_served.id)
+    show_changes(tmp_path, HOCKEY, None, Console(width=100))
+    assert f"{first.id} -> {second.id}" in capsys.readouterr().out
+    activate(tmp_path, HOCKEY, first.id)
+    show_changes(tmp_path, HOCKEY, None, Console(width=100))
+    assert f"{second.id} -> {first.id}" in capsys.readouterr().out
 
 
 def test_the_command_shows_the_most_changed_side_by_side(tmp_path: Path) -> None:
@@ -80,7 +80,6 @@ def test_the_command_shows_the_most_changed_side_by_side(tmp_path: Path) -> None
             (tmp_path / "pics" / f"{n}.png").write_bytes(drawn(n if n != 3 else 300 + run, (99, 100 + run), "PNG"))
         done = indexer(*where, "--force", "--model", "colour_grid", "--catalog", str(tmp_path / "pics"))
         assert done.returncode == 0, done.stderr
-        time.sleep(1.1)
     done = indexer("changes", *where)
     assert done.returncode == 0, done.stderr
     assert "12 products are in both snapshots" in done.stdout

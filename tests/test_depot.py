@@ -72,6 +72,17 @@ def whole(bucket: Bucket, folder: Path) -> str:
     return Snapshot(HOCKEY.folder(folder) / pull(folder, HOCKEY, bucket)).id
 
 
+def one_behind(bucket: Bucket, tmp_path: Path) -> tuple[Path, str, str]:
+    """A host that pulled one snapshot, then another one was published: its folder, and their ids."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    one = filled(here, 1)
+    publish(here, HOCKEY, bucket)
+    pull(there, HOCKEY, bucket)
+    two = filled(here, 2)
+    publish(here, HOCKEY, bucket)
+    return there, one, two
+
+
 def objects(bucket: Bucket) -> set[str]:
     return {entry.key for entry in bucket.entries("objects/")}
 
@@ -175,12 +186,7 @@ def test_a_publisher_that_dies_leaves_the_old_snapshot_or_the_new(bucket: Bucket
 
 @pytest.mark.parametrize("last", [1, 2, 4, 6, 8, 10])
 def test_a_puller_that_dies_leaves_the_old_snapshot_or_the_new(bucket: Bucket, tmp_path: Path, last: int) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    one = filled(here, 1)
-    publish(here, HOCKEY, bucket)
-    pull(there, HOCKEY, bucket)
-    two = filled(here, 2)
-    publish(here, HOCKEY, bucket)
+    there, one, two = one_behind(bucket, tmp_path)
     mortal("pull", there, bucket, last)
     assert Snapshot.current(there, HOCKEY).id in (one, two)
     assert whole(bucket, there) == two
@@ -259,13 +265,8 @@ def test_a_snapshot_that_was_damaged_on_the_host_is_mended(bucket: Bucket, tmp_p
 
 
 def test_a_full_disk_is_an_error_and_leaves_no_debris(bucket: Bucket, tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    one = filled(here, 1)
-    publish(here, HOCKEY, bucket)
-    pull(there, HOCKEY, bucket)
-    two = filled(here, 2)
-    publish(here, HOCKEY, bucket)
-    size = (HOCKEY.folder(here) / two / "index.faiss").stat().st_size
+    there, one, _ = one_behind(bucket, tmp_path)
+    size = (HOCKEY.folder(there) / one / "index.faiss").stat().st_size
     for limit in (100, size // 2, size - 10, size - 1):
         done = subprocess.run(
             [sys.executable, "-c", MORTAL, "pull", str(there), bucket.uri, "0"],

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.app import PHOTOS_AT_ONCE, create_app
+from server.app import create_app
 from server.embedding import MOST_WAITING, Batches, EmbeddingServer
+from server.questions import PHOTOS_AT_ONCE
 from server.reload import Snapshots
 from server.remote import RemoteNetworks
 from server.wire import Frame, Word, receive, send

@@ -7,7 +7,7 @@ import pytest
 
 from indexer.gate import objections
 from shared.partition import Partition
-from shared.snapshot import Snapshot, current_id
+from shared.snapshot import Snapshot, current_id, snapshot_ids
 from tests.conftest import HOCKEY, drawn, snapshot_of, unit
 from tests.test_end_to_end import indexer
 
@@ -46,7 +46,7 @@ def test_the_command_keeps_the_old_snapshot_unless_forced(tmp_path: Path) -> Non
         (pictures / f"p{n}.jpg").write_bytes(drawn(n, (200, 200)))
     data = tmp_path / "data"
     base = ("--department", "371", "--domain", "0341", "--data", str(data), "--model", "colour_grid")
-    run = (*base, "--catalog", str(pictures))
+    run = (*base, "--catalog", str(pictures), "--keep", "1")
     assert indexer(*run).returncode == 0
     first = current_id(data, Partition("371", "0341"))
     for n in range(4):
@@ -56,5 +56,6 @@ def test_the_command_keeps_the_old_snapshot_unless_forced(tmp_path: Path) -> Non
     assert "Only 2 products are left of 6" in refused.stderr
     assert "FORCE=1" in refused.stderr
     assert current_id(data, HOCKEY) == first
+    assert len(snapshot_ids(data, HOCKEY)) == 2
     assert indexer(*run, "--force").returncode == 0
-    assert current_id(data, HOCKEY) != first
+    assert {current_id(data, HOCKEY), first} == set(snapshot_ids(data, HOCKEY))

@@ -11,7 +11,6 @@ from PIL import Image
 from indexer import pipeline
 from indexer.cache import Cache
 from indexer.catalog import parse_catalog
-from indexer.evaluate import kept_pictures
 from indexer.health import Fault, Finding, counts, find, publish
 from indexer.look import difference, look
 from indexer.pipeline import Indexed, index_images
@@ -194,7 +193,7 @@ def test_the_page_shows_a_placeholder_once_and_forty_of_a_kind(cdn: ImageServer,
     cdn.answers = {f"/{n}": drawn(1) for n in range(5)} | {f"/{n}": drawn(n, (50, 50)) for n in range(5, 50)}
     findings = examined(tmp_path, cdn.url, [f"p{n};{n}" for n in range(50)] + ["<b>;gone"])
     with Cache(tmp_path) as cache:
-        publish(tmp_path, findings, kept_pictures(cache))
+        publish(tmp_path, findings, cache.picture)
     page = (tmp_path / "index.html").read_text()
     assert page.count("<figure") == 40 + 1 + 1
     assert page.count('class="none"') == 1

@@ -1,0 +1,145 @@
+"""What is answered: bodies, and the models by which `/openapi.json` tells of them."""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any, Literal
+
+from flask import Response
+from pydantic import BaseModel, Field
+
+from shared.products import Neighbour
+from shared.snapshot import Snapshot
+
+_VERDICTS = {name: json.dumps(name or None).encode() for name in ("", "same", "variant", "similar", "none")}
+
+
+class Result(BaseModel):
+    """One product, by the image of it that matched best."""
+
+    rank: int
+    score: float = Field(description="Cosine similarity, -1 to 1.")
+    verdict: Literal["same", "variant", "similar", "none"] | None
+    product_id: str
+    image_id: str
+    image_url: str
+    attributes: dict[str, str]
+
+
+class Answer(BaseModel):
+    """The products that look most like what was asked, all from one snapshot."""
+
+    snapshot: str
+    false_alarms: dict[str, float] | None = Field(description="How often each verdict is given wrongly, 0 to 1.")
+    results: list[Result]
+
+
+class Image(BaseModel):
+    """One image of a product."""
+
+    image_id: str
+    image_url: str
+    attributes: dict[str, str]
+
+
+class ListedProduct(Image):
+    """A product, by its first image."""
+
+    product_id: str
+
+
+class Products(BaseModel):
+    """Some of the products that were found. `total`: how many were."""
+
+    snapshot: str
+    total: int
+    products: list[ListedProduct]
+
+
+class Product(BaseModel):
+    """A product and its images."""
+
+    snapshot: str
+    product_id: str
+    images: list[Image]
+
+
+class Value(BaseModel):
+    """A value of a column, and how many products have it."""
+
+    value: str
+    count: int
+
+
+class Column(BaseModel):
+    """A column of the catalog."""
+
+    name: str
+    values: list[Value] = Field(description="The most frequent ones.")
+    distinct: int = Field(description="How many values there are.")
+    low: float | None = Field(None, description="Where all values are numbers.")
+    high: float | None = None
+
+
+class Columns(BaseModel):
+    """The columns of the catalog."""
+
+    snapshot: str
+    attributes: list[Column]
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+_PROBLEM = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+PROBLEMS: dict[str | int | HTTPStatus, Any] = {
+    "4XX": {"description": "What is wrong with the question", "content": _PROBLEM},
+    "5XX": {"description": "What is wrong here", "content": _PROBLEM},
+}
+
+
+def answer(snapshot: Snapshot, body: bytes) -> Response:
+    """An answer of this snapshot."""
+    return Response(body, mimetype="application/json", headers={"ETag": f'"{snapshot.id}"'})
+
+
+def answer_body(snapshot: Snapshot, neighbours: list[Neighbour], question: str) -> bytes:
+    """`Answer`, as JSON, to a `question` after a product or a photo."""
+    # The table's lines are JSON objects already: rank, score and verdict go in at the front of each.
+    results = b",".join(
+        [
+            b'{"rank":%d,"score":%r,"verdict":%b,%b' % (n.rank, n.score, _VERDICTS[n.verdict], n.line[1:])
+            for n in neighbours
+        ]
+    )
+    verdicts = snapshot.verdicts.get(question)
+    head = _head(snapshot.id, tuple(verdicts.false_alarms.items()) if verdicts else None)
+    return b"%b%b]}" % (head, results)
+
+
+@lru_cache(64)
+def _head(snapshot_id: str, false_alarms: tuple[tuple[str, float], ...] | None) -> bytes:
+    alarms = json.dumps(None if false_alarms is None else dict(false_alarms)).encode()
+    return b'{"snapshot":"%b","false_alarms":%b,"results":[' % (snapshot_id.encode(), alarms)
+
+
+def json_answer(body: Mapping[str, Any], status: int = 200, mimetype: str = "application/json") -> Response:
+    """Any object as JSON."""
+    return Response(json.dumps(body, allow_nan=False, separators=(",", ":")), status, mimetype=mimetype)
+
+
+def problem(status: int, title: str, detail: str, **more: str) -> Response:
+    """An RFC 9457 problem."""
+    kind = "urn:image-similarity:" + title.lower().replace(" ", "-")
+    body = {"type": kind, "title": title, "status": status, "detail": detail, **more}
+    response = json_answer(body, status, "application/problem+json")
+    if status == 503:
+        response.headers["Retry-After"] = "5"
+    return response

@@ -1,0 +1,55 @@
+"""What serves here, and whether it can."""
+
+from typing import Any
+
+from flask import Response
+from flask_openapi3 import OpenAPI, Tag
+
+from server.answers import json_answer
+from server.reload import Snapshots
+from shared.errors import NotReady
+from shared.snapshot import Snapshot
+
+_TAGS = [Tag(name="state", description="What serves here?")]
+
+
+def add_state(app: OpenAPI, snapshots: Snapshots) -> None:
+    """Add the routes."""
+
+    @app.get("/v1/indexes", tags=_TAGS)
+    def indexes() -> Response:
+        """The indexes that serve"""
+        return json_answer({"indexes": [_index(snapshots, snapshot) for snapshot in snapshots.open.values()]})
+
+    @app.get("/healthz", tags=_TAGS)
+    def health() -> Response:
+        """Whether the server is alive"""
+        return json_answer({"status": "alive"})
+
+    @app.get("/readyz", tags=_TAGS)
+    def ready() -> Response:
+        """Whether both questions can be answered"""
+        photos = {name: snapshots.photo_search(snapshot) for name, snapshot in snapshots.open.items()}
+        if not photos:
+            reasons = "; ".join(f"{name}: {why}" for name, why in snapshots.refused.items())
+            raise NotReady(f"No snapshot serves. {reasons or 'Make one: make index.'}")
+        waiting = [f"{name}: {state}" for name, state in photos.items() if state not in ("ready", "off")]
+        if waiting:
+            raise NotReady("Photos cannot be searched yet. " + "; ".join(waiting))
+        return json_answer({"status": "ready", "photo_search": photos, "refused": dict(snapshots.refused)})
+
+
+def _index(snapshots: Snapshots, snapshot: Snapshot) -> dict[str, Any]:
+    manifest = snapshot.manifest
+    return {
+        "department": manifest.department,
+        "domain": manifest.domain,
+        "snapshot": snapshot.id,
+        "created": manifest.created,
+        "products": manifest.products,
+        "count": manifest.count,
+        "dimension": manifest.dimension,
+        "model": manifest.embedder["name"],
+        "failures": manifest.failures,
+        "photo_search": snapshots.photo_search(snapshot),
+    }
