@@ -28,12 +28,12 @@ from PIL import Image
 from rich.console import Console
 
 from indexer.catalog import CatalogRow
-from indexer.gallery import Row, Section, Tile, page
 from indexer.phone import photographed
 from indexer.sample import draw_shop
 from indexer.sources import Source
 from indexer.urls import UrlTemplate
 from shared.errors import RunStopped
+from shared.gallery import Row, Section, Tile, page
 from shared.images import decode
 from shared.partition import Partition
 from shared.refusals import Refusal

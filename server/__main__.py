@@ -1,4 +1,4 @@
-"""The command line: `python -m server --data ./data --port 8000`."""
+"""The command line: `python -m server --data ./data --port 8000` serves; `similar` and `search` ask from here."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from server.ask import search, similar
 from server.config import OPTIONS, ServerConfig
 from shared.buckets import open_bucket
 from shared.errors import SimilarityError
@@ -15,9 +16,14 @@ from shared.snapshot import partitions
 _CONFIG = Path(__file__).with_name("gunicorn.conf.py")
 
 
-@click.command(params=[*OPTIONS])
-def main(**options: Any) -> None:
-    """Serve every snapshot of the data folder over HTTP, under gunicorn."""
+@click.group(params=[*OPTIONS], invoke_without_command=True)
+@click.pass_context
+def main(context: click.Context, /, **options: Any) -> None:
+    """Serve every snapshot of the data folder over HTTP, under gunicorn; or, with a command, ask one from here."""
+    if context.invoked_subcommand:
+        given = {name: options[name] for name in ("data", "signing_key")}
+        context.default_map = dict.fromkeys(main.commands, given)
+        return
     config = ServerConfig(**options)
     if config.depot:
         open_bucket(config.depot)  # a wrong name is said now
@@ -29,6 +35,10 @@ def main(**options: Any) -> None:
         [*gunicorn, "--bind", f"{config.host}:{config.port}", "server.app:serve()"],
         config.environment(),
     )
+
+
+main.add_command(similar)
+main.add_command(search)
 
 
 def run() -> None:
