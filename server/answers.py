@@ -9,6 +9,8 @@ from typing import Any, Literal
 from flask import Response
 from pydantic import BaseModel, Field
 
+from server.logs import request_id
+from server.metrics import refused
 from shared.products import Neighbour
 from shared.snapshot import Snapshot
 
@@ -96,6 +98,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
+    request_id: str
 
 
 _PROBLEM = {"application/problem+json": {"schema": Problem.model_json_schema()}}
@@ -137,8 +140,10 @@ def json_answer(body: Mapping[str, Any], status: int = 200, mimetype: str = "app
 
 def problem(status: int, title: str, detail: str, **more: str) -> Response:
     """An RFC 9457 problem."""
-    kind = "urn:image-similarity:" + title.lower().replace(" ", "-")
-    body = {"type": kind, "title": title, "status": status, "detail": detail, **more}
+    kind = title.lower().replace(" ", "-")
+    refused(more.get("kind", kind))
+    told = {"title": title, "status": status, "detail": detail, "request_id": request_id.get(), **more}
+    body = {"type": f"urn:image-similarity:{kind}", **told}
     response = json_answer(body, status, "application/problem+json")
     if status == 503:
         response.headers["Retry-After"] = "5"

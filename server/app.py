@@ -12,17 +12,24 @@ from server.admin import add_admin
 from server.answers import PROBLEMS, problem
 from server.asked import refuse
 from server.browse import add_browse
-from server.config import ServerConfig
+from server.config import ServerConfig, traces_wanted
+from server.delivery import deliver
 from server.docs import add_docs
 from server.doorbell import Doorbell
 from server.follower import follow, problems
+from server.front import Front
+from server.gate import guard
+from server.keys import Keys
+from server.metrics import expose
 from server.page import add_page
 from server.photo import MAX_BODY
 from server.questions import add_questions, like_product
 from server.quick import Quick
+from server.rates import limit
 from server.reload import Snapshots
 from server.remote import RemoteNetworks
 from server.state import add_state
+from server.tracing import trace
 from shared.errors import BadPicture, BadQuestion, Busy, NotReady, QuestionError, UnknownPartition, UnknownProduct
 from shared.refusals import Kind
 
@@ -38,43 +45,52 @@ _PICTURE_STATUS = {Kind.EMPTY: 400, Kind.TOO_LARGE: 413, Kind.TOO_MANY_PIXELS: 4
 _log = logging.getLogger(__name__)
 
 
-def create_app(snapshots: Snapshots) -> Flask:
+def create_app(snapshots: Snapshots, config: ServerConfig | None = None) -> Flask:
     """The WSGI application over these snapshots."""
+    config = config or ServerConfig()
     app = OpenAPI(
         __name__,
         static_folder=None,
         info=Info(title="image-similarity", version="1", description="Which products look most like this?"),
         responses=PROBLEMS,
+        security_schemes={"key": {"type": "http", "scheme": "bearer"}},
         validation_error_status="4XX",
         validation_error_callback=refuse,
         doc_ui=False,
     )
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=bool(config.cors_origins))
     app.url_map.merge_slashes = False
     app.url_map.converters["id"] = _IdConverter
+    if traces_wanted():
+        trace(app)
     add_questions(app, snapshots)
     add_browse(app, snapshots)
     add_state(app, snapshots)
+    add_admin(app, Doorbell(config.data))
     add_docs(app)
     add_page(app, snapshots)
     _add_errors(app)
-    app.wsgi_app = Quick(app.wsgi_app, partial(like_product, snapshots))  # type: ignore[method-assign]
+    expose(app, snapshots)
+    guard(app, Keys(config.keys, config.admin_key))
+    if config.rate:
+        limit(app, config.rate, config.networks and config.networks.with_name("rates"))
+    deliver(app, config.cors_origins)
+    # Quick knows nothing of these.
+    if not (config.keys or config.rate or config.cors_origins or traces_wanted()):
+        app.wsgi_app = Quick(app.wsgi_app, partial(like_product, snapshots))  # type: ignore[method-assign]
+    app.wsgi_app = Front(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
 def serve() -> Flask:
     """What gunicorn runs in each worker: the application over a data folder, following its snapshots."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = ServerConfig.from_environment()
     follow(config)
     refused_before = partial(problems, config.data) if config.depot else dict
     networks = RemoteNetworks(config.networks) if config.networks else None
     snapshots = Snapshots(config.data, key=config.signing_key, problems=refused_before, networks=networks)
     snapshots.follow()
-    app = create_app(snapshots)
-    if config.admin_key:
-        add_admin(app, config.admin_key, Doorbell(config.data))
-    return app
+    return create_app(snapshots, config)
 
 
 class _IdConverter(BaseConverter):
@@ -94,7 +110,9 @@ def _add_errors(app: Flask) -> None:
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
-        return problem(error.code or 500, error.name, error.description or "")
+        response = problem(error.code or 500, error.name, error.description or "")
+        response.headers.extend(header for header in error.get_headers() if header[0] != "Content-Type")
+        return response
 
     @app.errorhandler(Exception)
     def program_error(error: Exception) -> Response:

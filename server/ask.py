@@ -3,7 +3,7 @@
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from server.answers import answer_body
+from server.config import OPTIONS
 from shared.errors import ConfigError
 from shared.gallery import Row, Section, Tile, page
 from shared.partition import Partition
@@ -22,21 +23,14 @@ from shared.snapshot import Snapshot
 
 _STYLES = {"same": "green", "variant": "cyan", "similar": "yellow", "none": "dim"}
 _OPTIONS = [
-    click.option("--k", default=10, show_default=True, type=click.IntRange(1, MOST), help="How many products."),
-    click.option("--json", "as_json", is_flag=True, help="Print JSON, as the server answers."),
-    click.option("--open", "as_page", is_flag=True, help="Show the answers as a page of pictures, in the browser."),
-    click.option("--data", default="data", type=click.Path(path_type=Path, resolve_path=True), help="Of snapshots."),
-    click.option("--signing-key", hidden=True),
+    click.Option(["--k"], default=10, show_default=True, type=click.IntRange(1, MOST), help="How many products."),
+    click.Option(["--json", "as_json"], is_flag=True, help="Print JSON, as the server answers."),
+    click.Option(["--open", "as_page"], is_flag=True, help="Show the answers as a page of pictures, in the browser."),
+    *(option for option in OPTIONS if option.name in ("data", "signing_key")),
 ]
 
 
-def _asking(command: Callable[..., None]) -> click.Command:
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return click.command()(command)
-
-
-@_asking
+@click.command(params=[*_OPTIONS])
 @click.argument("partition")
 @click.argument("product_id")
 def similar(partition: str, product_id: str, k: int, **options: Any) -> None:
@@ -49,7 +43,7 @@ def similar(partition: str, product_id: str, k: int, **options: Any) -> None:
     _show(snapshot, "product", answers, Tile(asked.image_url, _name(asked), product_id), **options)
 
 
-@_asking
+@click.command(params=[*_OPTIONS])
 @click.argument("partition")
 @click.argument("photo", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def search(partition: str, photo: Path, k: int, **options: Any) -> None:

@@ -11,7 +11,7 @@ from flask_openapi3 import OpenAPI, Tag
 from PIL import Image
 from werkzeug.exceptions import NotFound
 
-from server.answers import Columns, Product, Products
+from server.answers import Columns, Product, Products, answer
 from server.asked import Browsing, PartitionPath, ProductPath, Thumbnail
 from server.reload import Snapshots
 from shared.errors import BadPicture, UnknownProduct
@@ -36,13 +36,13 @@ def add_browse(app: OpenAPI, snapshots: Snapshots) -> None:
     def products(path: PartitionPath, query: Browsing) -> Response:
         """Products, all or those that a text finds"""
         snapshot = snapshots.get(path.partition)
-        return _answer(snapshot, _products(snapshot, query.text, query.limit, query.offset))
+        return answer(snapshot, _products(snapshot, query.text, query.limit, query.offset))
 
     @app.get("/v1/<department>/<domain>/products/<id:product_id>", tags=_TAGS, responses={200: Product})
     def product(path: ProductPath) -> Response:
         """A product and its images"""
         snapshot = snapshots.get(path.partition)
-        return _answer(snapshot, _product(snapshot, path.product_id))
+        return answer(snapshot, _product(snapshot, path.product_id))
 
     @app.get("/v1/<department>/<domain>/products/<id:product_id>/image", tags=_TAGS, responses=_PICTURE)
     def image(path: ProductPath, query: Thumbnail) -> Response:
@@ -58,7 +58,7 @@ def add_browse(app: OpenAPI, snapshots: Snapshots) -> None:
         """The columns of the catalog, and their most frequent values"""
         snapshot = snapshots.get(path.partition)
         columns = [attribute.to_dict() for attribute in snapshot.listing.attributes]
-        return _answer(snapshot, _json({"snapshot": snapshot.id, "attributes": columns}))
+        return answer(snapshot, _json({"snapshot": snapshot.id, "attributes": columns}))
 
 
 def _products(snapshot: Snapshot, text: str, limit: int, offset: int) -> bytes:
@@ -101,18 +101,17 @@ def _thumbnail(image: ProductImage, size: int) -> Response:
         state = path.stat() if path and path.is_file() else None
         if path is None or state is None or state.st_size > MAX_BYTES:
             raise NotFound(f"{name} is not on this host.")
-        answer = Response(mimetype="image/jpeg")
-        answer.set_etag(f"{state.st_mtime_ns:x}-{state.st_size:x}-{size}")
-        answer.headers["Cache-Control"] = "private, max-age=3600"
-        answer.headers["X-Content-Type-Options"] = "nosniff"
-        answer.make_conditional(request)
-        if answer.status_code == 200:
-            answer.set_data(_jpeg(path.read_bytes(), size))
+        shown = Response(mimetype="image/jpeg")
+        shown.set_etag(f"{state.st_mtime_ns:x}-{state.st_size:x}-{size}")
+        shown.headers["Cache-Control"] = "private, max-age=3600"
+        shown.make_conditional(request)
+        if shown.status_code == 200:
+            shown.set_data(_jpeg(path.read_bytes(), size))
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise NotFound(f"{name} cannot be read.") from error
     except BadPicture as error:
         raise NotFound(f"{name} is not one that can be shown: {error}") from error
-    return answer
+    return shown
 
 
 def _jpeg(data: bytes, size: int) -> bytes:
@@ -134,10 +133,3 @@ def _path(url: str) -> Path | None:
 
 def _json(body: dict[str, Any]) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _answer(snapshot: Snapshot, body: bytes) -> Response:
-    answer = Response(body, mimetype="application/json", headers={"Cache-Control": "no-cache"})
-    answer.set_etag(snapshot.id)
-    answer.make_conditional(request)
-    return answer

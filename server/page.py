@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from flask import Flask, Response, request
+from flask import Flask, Response
 from werkzeug.exceptions import NotFound
 
 from server.reload import Snapshots
@@ -52,9 +52,5 @@ def policy(origins: Iterable[str]) -> str:
 
 def _file(data: bytes, kind: str) -> Response:
     answer = Response(data, content_type=kind)
-    answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers["Referrer-Policy"] = "no-referrer"
-    answer.headers["Cache-Control"] = "no-cache"
     answer.set_etag(hashlib.sha256(data).hexdigest()[:16])
-    answer.make_conditional(request)
     return answer

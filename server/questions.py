@@ -9,6 +9,7 @@ from flask_openapi3 import OpenAPI, Tag
 from server.answers import Answer, answer, answer_body
 from server.asked import PartitionPath, ProductPath, Question
 from server.photo import photo_of
+from server.quick import RULE
 from server.reload import Snapshots
 from shared.errors import Busy
 from shared.similar import Wanted, similar_to_photo, similar_to_product
@@ -45,7 +46,7 @@ def add_questions(app: OpenAPI, snapshots: Snapshots) -> None:
     """Add the routes."""
     turns = BoundedSemaphore(PHOTOS_AT_ONCE)
 
-    @app.get("/v1/<department>/<domain>/products/<id:product_id>/similar", tags=_TAGS, responses={200: Answer})
+    @app.get(RULE, tags=_TAGS, responses={200: Answer})
     def similar_products(path: ProductPath, query: Question) -> Response:
         """Products that look most like this product"""
         return answer(*like_product(snapshots, path.partition, path.product_id, query.wanted))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
 from shared.refusals import Kind, Refusal
+from shared.stages import stage
 
 Picture: TypeAlias = NDArray[np.uint8]
 
@@ -28,6 +29,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 FORMATS = "JPEG, PNG, WebP, GIF, BMP" + (" or AVIF" if features.check("avif") else "")
 
 
+@stage("decode")
 def decode(data: bytes) -> Picture | Refusal:
     """Decode an image file.
 

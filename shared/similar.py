@@ -17,6 +17,7 @@ from shared.products import Neighbour
 from shared.projection import Projection
 from shared.refusals import Kind, Refusal
 from shared.snapshot import Snapshot
+from shared.stages import stage
 from shared.vectors import Vectors, normalise, usable
 from shared.verdicts import evidence
 
@@ -88,6 +89,7 @@ def photo_vector(projection: Projection | None, raw: Vectors, plain: int) -> Vec
     return projection.photo(raw) if projection else normalise(normalise(raw[:, :plain]).mean(axis=0, keepdims=True))
 
 
+@stage("search")
 def similar_to_vectors(
     snapshot: Snapshot, queries: Vectors, wanted: Wanted = TEN, question: str = "photo", without: int | None = None
 ) -> list[Neighbour]:

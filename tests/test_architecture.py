@@ -16,6 +16,7 @@ OWNERS = {
     "aiohttp": ("indexer/download.py",),
     "tensorflow": ("shared/embedders/",),
     "faiss": ("shared/stores/faiss.py",),
+    "opentelemetry": ("server/tracing.py",),
     "flask": ("server/",),
     "pandas": ("indexer/catalog.py",),
 }

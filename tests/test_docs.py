@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
-COMMANDS = [*indexer.commands.values(), server]
+COMMANDS = [*indexer.commands.values(), server.commands["serve"]]
 VARIABLES = sorted({str(option.envvar) for command in COMMANDS for option in command.params if option.envvar})
 
 
