@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.gallery import Row, Section, Tile, page
 from indexer.look import Look, difference
 from indexer.pipeline import Indexed
 from indexer.report import RunReport
 from shared.errors import ConfigError
 from shared.files import replace_atomically
+from shared.gallery import Row, Section, Tile, page
 from shared.images import MAX_EDGE
 from shared.neighbours import Neighbours
 from shared.products import ProductImage, starts

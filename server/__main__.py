@@ -1,4 +1,4 @@
-"""The command line: `python -m server --data ./data --port 8000`."""
+"""The command line: `python -m server --data ./data --port 8000` serves; `similar` and `search` ask from here."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from server import keys
+from server import ask, keys
 from server.config import OPTIONS, ServerConfig
 from server.rates import parse_rate
 from shared.buckets import open_bucket
@@ -32,6 +32,8 @@ def main() -> None:
 
 
 main.add_command(keys.commands)
+main.add_command(ask.similar)
+main.add_command(ask.search)
 
 
 @main.command(params=[*OPTIONS])

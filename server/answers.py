@@ -37,6 +37,60 @@ class Answer(BaseModel):
     results: list[Result]
 
 
+class Image(BaseModel):
+    """One image of a product."""
+
+    image_id: str
+    image_url: str
+    attributes: dict[str, str]
+
+
+class ListedProduct(Image):
+    """A product, by its first image."""
+
+    product_id: str
+
+
+class Products(BaseModel):
+    """Some of the products that were found. `total`: how many were."""
+
+    snapshot: str
+    total: int
+    products: list[ListedProduct]
+
+
+class Product(BaseModel):
+    """A product and its images."""
+
+    snapshot: str
+    product_id: str
+    images: list[Image]
+
+
+class Value(BaseModel):
+    """A value of a column, and how many products have it."""
+
+    value: str
+    count: int
+
+
+class Column(BaseModel):
+    """A column of the catalog."""
+
+    name: str
+    values: list[Value] = Field(description="The most frequent ones.")
+    distinct: int = Field(description="How many values there are.")
+    low: float | None = Field(None, description="Where all values are numbers.")
+    high: float | None = None
+
+
+class Columns(BaseModel):
+    """The columns of the catalog."""
+
+    snapshot: str
+    attributes: list[Column]
+
+
 class Problem(BaseModel):
     """An RFC 9457 problem."""
 

@@ -11,6 +11,7 @@ from werkzeug.routing import BaseConverter
 from server.admin import add_admin
 from server.answers import PROBLEMS, problem
 from server.asked import refuse
+from server.browse import add_browse
 from server.config import ServerConfig, traces_wanted
 from server.delivery import deliver
 from server.docs import add_docs
@@ -20,6 +21,7 @@ from server.front import Front
 from server.gate import guard
 from server.keys import Keys
 from server.metrics import expose
+from server.page import add_page
 from server.photo import MAX_BODY
 from server.questions import add_questions, like_product
 from server.quick import Quick
@@ -62,9 +64,11 @@ def create_app(snapshots: Snapshots, config: ServerConfig | None = None) -> Flas
     if traces_wanted():
         trace(app)
     add_questions(app, snapshots)
+    add_browse(app, snapshots)
     add_state(app, snapshots)
     add_admin(app, Doorbell(config.data))
     add_docs(app)
+    add_page(app, snapshots)
     _add_errors(app)
     expose(app, snapshots)
     guard(app, Keys(config.keys, config.admin_key))

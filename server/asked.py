@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from shared.errors import BadQuestion
+from shared.images import MAX_EDGE
 from shared.similar import MOST, Wanted
 
 
@@ -24,6 +25,10 @@ def _between(low: float, high: float, digits: str, what: str) -> BeforeValidator
 _WHOLE, _NUMBER = "-?[0-9]{1,9}", r"-?[0-9]*\.?[0-9]{1,9}"
 Count = Annotated[int, _between(1, MOST, _WHOLE, "a whole number"), Field(ge=1, le=MOST)]
 Share = Annotated[float, _between(0, 1, _NUMBER, "a number"), Field(ge=0, le=1)]
+
+PageSize = Annotated[int, _between(1, 200, _WHOLE, "a whole number"), Field(ge=1, le=200)]
+Skipped = Annotated[int, _between(0, 999_999_999, _WHOLE, "a whole number"), Field(ge=0)]
+Edge = Annotated[int, _between(16, MAX_EDGE, _WHOLE, "a whole number"), Field(ge=16, le=MAX_EDGE)]
 
 
 class PartitionPath(BaseModel):
@@ -55,6 +60,25 @@ class Question(BaseModel):
     @property
     def wanted(self) -> Wanted:
         return Wanted(self.k, self.collapse == "variant", self.diversity)
+
+
+class Browsing(BaseModel):
+    """Which products to list."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    text: str = Field("", max_length=200, description="The beginning of a product id, or of words in its attributes.")
+    limit: PageSize = Field(50, description="How many products.")
+    offset: Skipped = Field(0, description="How many to leave out before.")
+
+
+class Thumbnail(BaseModel):
+    """Which picture of a product, and how large."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    image_id: str | None = Field(None, description="One of the product's images; the first where it is not given.")
+    size: Edge = Field(320, description="The longer edge in pixels, where the server makes the picture.")
 
 
 def refuse(error: ValidationError) -> Any:

@@ -124,10 +124,19 @@ class ProductTable:
     def count(self) -> int:
         return len(self.starts) - 1
 
+    @property
+    def text(self) -> mmap.mmap:
+        """All lines, as the file has them."""
+        return self._lines
+
     def line(self, row: int) -> bytes:
         """The JSON object of the image that this row stands for."""
         begin, end = self._offsets[row : row + 2].tolist()
         return self._lines[begin : end - 1]
+
+    def lines(self, begin: int, end: int) -> list[bytes]:
+        """The JSON objects of the rows from `begin` to before `end`."""
+        return self._lines[self._offsets[begin] : self._offsets[end] - 1].split(b"\n")
 
     def image(self, row: int) -> ProductImage:
         """The image that this row stands for."""

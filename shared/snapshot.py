@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from shared import stores
 from shared.embedders import Embedder, EmbedderSpec, load
 from shared.errors import ConfigError, SnapshotError
 from shared.files import FileMark, mark, replace_atomically, sync_folder, write_synced
+from shared.listing import Listing
 from shared.neighbours import Neighbours, nearest_products, open_neighbours, write_neighbours
 from shared.partition import Partition
 from shared.products import ProductImage, ProductTable, write_products
@@ -315,6 +317,11 @@ class Snapshot:
         if folder.parent != partition.folder(data):
             raise SnapshotError(f"{partition.folder(data) / 'CURRENT'} does not name a snapshot.")
         return cls(folder, key)
+
+    @cached_property
+    def listing(self) -> Listing:
+        """Its products as one browses them."""
+        return Listing(self.products)
 
     @property
     def views(self) -> bool:
