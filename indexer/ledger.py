@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from indexer.cache import Cache
 from indexer.catalog import Catalog, CatalogRow, RefusedRow
 from indexer.report import RunReport, Tally
-from indexer.urls import UrlTemplate
 from shared.errors import RunStopped
 from shared.refusals import Kind, Refusal
+from shared.urls import UrlTemplate
 
 # So many failures without a single success mean that the image server is down.
 _HOPELESS = 200
@@ -29,7 +29,7 @@ class Ledger:
         self.bad: dict[str, Refusal] = {}
         self._refused = list(catalog.refused)
         for row in catalog.rows:
-            url = template.fill(row)
+            url = template.fill(row.product_id, row.image_id, row.attributes)
             if isinstance(url, Refusal):
                 self._refused.append(RefusedRow(row, url))
             else:

@@ -21,12 +21,12 @@ from indexer.ledger import Ledger
 from indexer.look import Look, look
 from indexer.progress import Bar
 from indexer.report import RunReport
-from indexer.urls import UrlTemplate
 from shared.embedders import Embedder
 from shared.errors import RunStopped
 from shared.images import Picture, decode, square
 from shared.products import ProductImage
 from shared.refusals import Kind, Refusal
+from shared.urls import UrlTemplate
 from shared.vectors import Vectors, normalise, usable
 
 BATCH = 16
