@@ -4,7 +4,8 @@ A product counts once, by its best image; the asked product is never among its o
 catalog's order.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,14 +49,27 @@ def similar_to_product(snapshot: Snapshot, product_id: str, wanted: Wanted = TEN
     product = snapshot.products.find(product_id)
     if product is None:
         raise UnknownProduct(f"The product {product_id!r} is not in the index of {snapshot.manifest.partition}.")
-    table = snapshot.neighbours
+    table, overlay = snapshot.neighbours, snapshot.overlay
     plain = not (wanted.collapse or wanted.diversity)
-    if plain and (wanted.k <= table.rows.shape[1] or table.rows.shape[1] == snapshot.products.count - 1):
+    enough = wanted.k <= table.rows.shape[1] or table.rows.shape[1] == snapshot.products.count - 1
+    if plain and enough and overlay is None:
         return _answers(snapshot, table.rows[product, : wanted.k], table.scores[product, : wanted.k], "product")
     images = snapshot.products.images(product)
     mine = snapshot.store.vectors(images.start, images.stop)
     asked = mean_directions(mine, np.array([0, len(mine)], np.int32))
-    return similar_to_vectors(snapshot, asked, wanted, "product", without=product)
+    if overlay is None:
+        return similar_to_vectors(snapshot, asked, wanted, "product", [product])
+    rows, scores, apart = overlay.pinned(product_id, product, asked)
+    first = _answers(snapshot, rows[: wanted.k], scores[: wanted.k], "product")
+    left = wanted.k - len(first)
+    if not left:
+        return first
+    rows, scores = overlay.near(product, asked, apart) if plain else (rows[:0], scores[:0])
+    if len(rows) >= left:
+        rest = _answers(snapshot, rows[:left], scores[:left], "product")
+    else:
+        rest = similar_to_vectors(snapshot, asked, replace(wanted, k=left), "product", apart)
+    return first + [answer.ranked(rank) for rank, answer in enumerate(rest, len(first) + 1)]
 
 
 def similar_to_photo(snapshot: Snapshot, embedder: Embedder, photo: bytes, wanted: Wanted = TEN) -> list[Neighbour]:
@@ -91,9 +105,13 @@ def photo_vector(projection: Projection | None, raw: Vectors, plain: int) -> Vec
 
 @stage("search")
 def similar_to_vectors(
-    snapshot: Snapshot, queries: Vectors, wanted: Wanted = TEN, question: str = "photo", without: int | None = None
+    snapshot: Snapshot,
+    queries: Vectors,
+    wanted: Wanted = TEN,
+    question: str = "photo",
+    without: Collection[int] = (),
 ) -> list[Neighbour]:
-    """The products nearest to any of the unit vectors `(n, d)`, without the product of that number."""
+    """The products nearest to any of the unit vectors `(n, d)`, without the products of those numbers."""
     if not (wanted.collapse or wanted.diversity):
         rows, scores = _nearest(snapshot, queries, max(2, wanted.k), without)
         return _answers(snapshot, rows, scores, question)[: wanted.k]
@@ -136,17 +154,21 @@ def _fold(snapshot: Snapshot) -> float:
     return verdicts.variant
 
 
-def _nearest(snapshot: Snapshot, queries: Vectors, k: int, without: int | None) -> tuple[NDArray[np.int64], Vectors]:
+def _nearest(
+    snapshot: Snapshot, queries: Vectors, k: int, without: Collection[int]
+) -> tuple[NDArray[np.int64], Vectors]:
     """The best rows of the `k` nearest products, and their scores, best first."""
     store, table = snapshot.store, snapshot.products
     fetch = min(store.count, 4 * k + 64)
+    if not fetch:  # all of it was deleted, or is unavailable
+        return np.zeros(0, np.int64), queries[0, :0]
     while True:
         scores, rows = store.search(queries, fetch)
         # What was not fetched scores at most this, so products above it are final.
         floor = float(scores[:, -1].max().round(DIGITS))
         best_scores, best_rows = best_of_each(scores.round(DIGITS).ravel(), rows.ravel(), table.owners(rows.ravel()))
-        if without is not None:
-            others = table.owners(best_rows) != without
+        if without:
+            others = np.isin(table.owners(best_rows), list(without), invert=True)
             best_scores, best_rows = best_scores[others], best_rows[others]
         if fetch == store.count or int((best_scores > floor).sum()) >= k:
             return best_rows[:k], best_scores[:k]
