@@ -7,10 +7,10 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
+from indexer.urls import UrlTemplate
 
 from indexer.sample import draw_shop
 from indexer.sources import Source
-from indexer.urls import UrlTemplate
 from shared.errors import CatalogError
 from shared.images import Picture, decode, square
 from shared.refusals import Refusal

@@ -2,7 +2,7 @@
 
 import os.path
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
@@ -20,14 +20,18 @@ class UrlTemplate:
 
     text: str
 
-    def check(self, columns: Sequence[str]) -> None:
+    @property
+    def fields(self) -> set[str]:
+        """The names between braces."""
+        return set(_FIELD.findall(self.text))
+
+    def check(self, columns: Collection[str]) -> None:
         """Raises `ConfigError` where the template is no URL of a known scheme or names a column that is not there."""
         if set("{}") & set(_FIELD.sub("", self.text)):
             raise ConfigError(f"IMAGE_URL={self.text!r} is not a template: a brace is not closed.")
-        names = set(_FIELD.findall(self.text))
         if urlsplit(self.text).scheme not in ("http", "https", "file"):
             raise ConfigError(f"IMAGE_URL={self.text!r} must begin with https://, http:// or file:///.")
-        for name in sorted(names - {"id", "size"}):
+        for name in sorted(self.fields - {"id", "size"}):
             if name not in columns:
                 raise ConfigError(f"IMAGE_URL={self.text!r} names {name!r}; the catalog has: {', '.join(columns)}.")
 
