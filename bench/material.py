@@ -7,13 +7,13 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
-from indexer.urls import UrlTemplate
 
 from indexer.sample import draw_shop
 from indexer.sources import Source
 from shared.errors import CatalogError
 from shared.images import Picture, decode, square
 from shared.refusals import Refusal
+from shared.urls import UrlTemplate
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,10 @@ from shared.journal import Change, Clock, Pins, Reading
 from shared.neighbours import DIGITS
 from shared.products import ProductImage, ProductTable, line_of
 from shared.projection import pulled
-from shared.similar import best_of_each
+from shared.similar import asking, best_of_each
 from shared.snapshot import Manifest, Snapshot
 from shared.stores import VectorStore
 from shared.vectors import Vectors, normalise, usable
-
-_NOT_PINNED = Pins()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,42 +116,43 @@ class Overlay:
         """Another one for everything that may change an answer; the same in every process."""
         return f"{self.clock.seq}.{len(self.waiting)}" if self.waiting else str(self.clock.seq)
 
-    def pinned(
-        self, product_id: str, product: int, asked: Vectors
-    ) -> tuple[NDArray[np.int64], Vectors, Collection[int]]:
-        """The rows and scores of what answers to a product begin with, and the numbers of what else is none of them.
-
-        `asked` is the unit vector `(1, d)` that it asks with.
-        """
-        pins = self.pins.get(product_id, _NOT_PINNED)
-        blocked = {product, *(number for name in pins.blocked if (number := self.products.find(name)) is not None)}
+    def pinned(self, product_id: str, product: int) -> tuple[NDArray[np.int64], Vectors, set[int]]:
+        """The rows and scores of what answers to a product begin with, and the numbers of what else is none of them."""
         first: dict[int, tuple[int, float]] = {}
-        for number in map(self.products.find, pins.pinned):
-            if number is not None and number not in blocked and not self.hidden[number]:
+        pins = self.pins.get(product_id)
+        blocked = (
+            {number for name in pins.blocked if (number := self.products.find(name)) is not None} if pins else set()
+        )
+        for number in map(self.products.find, pins.pinned if pins else ()):
+            if number is not None and number != product and number not in blocked and not self.hidden[number]:
                 images = self.products.images(number)
-                scores = (asked @ self.store.vectors(images.start, images.stop).T)[0].round(DIGITS)
+                theirs = self.store.vectors(images.start, images.stop)
+                scores = (asking(self.products, self.store, product) @ theirs.T)[0].round(DIGITS)
                 first[number] = images[int(scores.argmax())], float(scores.max())
         rows = np.array([row for row, _ in first.values()], np.int64)
         return rows, np.array([score for _, score in first.values()], np.float32), blocked | first.keys()
 
-    def near(self, product: int, asked: Vectors, without: Collection[int]) -> tuple[NDArray[np.int64], Vectors]:
+    def near(self, product: int, without: Collection[int]) -> tuple[NDArray[np.int64], Vectors]:
         """The best rows of the products nearest to one, best first, and their scores: as far down as the snapshot's
         table of neighbours is sure of them."""
         table, products = self.base.neighbours, self.base.products
         if product >= products.count:
-            return np.zeros(0, np.int64), asked[0, :0]
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
         rows, scores = table.rows[product].astype(np.int64), table.scores[product]
-        # What the table does not hold scores at most this, and stands before what was added.
-        floor = -np.inf if len(rows) == products.count - 1 else scores[-1]
         if self.added:
-            behind = products.rows + np.arange(len(self.store.added))
-            own = (asked @ self.store.added.T)[0].round(DIGITS)
-            own, behind = best_of_each(own, behind, self.products.owners(behind))
-            rows, scores = np.concatenate([rows, behind[own > floor]]), np.concatenate([scores, own[own > floor]])
+            # What the table does not hold scores at most this, and stands before what was added.
+            floor = -np.inf if len(rows) == products.count - 1 else scores[-1]
+            own = (asking(self.products, self.store, product) @ self.store.added.T)[0].round(DIGITS)
+            sure = np.flatnonzero(own > floor)
+            own, added = best_of_each(own[sure], products.rows + sure, self.products.owners(products.rows + sure))
+            rows, scores = np.concatenate([rows, added]), np.concatenate([scores, own])
+            order = np.lexsort((rows, -scores))
+            rows, scores = rows[order], scores[order]
         owners = self.products.owners(rows)
-        shown = np.flatnonzero(~self.hidden[owners] & np.isin(owners, list(without), invert=True))
-        order = shown[np.lexsort((rows[shown], -scores[shown]))]
-        return rows[order], scores[order]
+        shown = ~self.hidden[owners]
+        if without:
+            shown &= np.isin(owners, list(without), invert=True)
+        return rows[shown], scores[shown]
 
 
 def lay(base: Snapshot, reading: Reading, before: Overlay | None = None) -> Overlay | None:

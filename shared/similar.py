@@ -6,6 +6,7 @@ catalog's order.
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,17 @@ from shared.embedders import Embedder
 from shared.errors import BadPicture, BadQuestion, UnknownProduct
 from shared.images import Picture, decode, square, views
 from shared.neighbours import DIGITS, mean_directions
-from shared.products import Neighbour
+from shared.products import Neighbour, ProductTable
 from shared.projection import Projection
 from shared.refusals import Kind, Refusal
 from shared.snapshot import Snapshot
 from shared.stages import stage
+from shared.stores import VectorStore
 from shared.vectors import Vectors, normalise, usable
 from shared.verdicts import evidence
+
+if TYPE_CHECKING:
+    from shared.overlay import Overlay
 
 MOST = 1000
 
@@ -49,27 +54,40 @@ def similar_to_product(snapshot: Snapshot, product_id: str, wanted: Wanted = TEN
     product = snapshot.products.find(product_id)
     if product is None:
         raise UnknownProduct(f"The product {product_id!r} is not in the index of {snapshot.manifest.partition}.")
-    table, overlay = snapshot.neighbours, snapshot.overlay
+    if snapshot.overlay:
+        return _since_changed(snapshot, snapshot.overlay, product_id, product, wanted)
+    table = snapshot.neighbours
     plain = not (wanted.collapse or wanted.diversity)
-    enough = wanted.k <= table.rows.shape[1] or table.rows.shape[1] == snapshot.products.count - 1
-    if plain and enough and overlay is None:
+    if plain and (wanted.k <= table.rows.shape[1] or table.rows.shape[1] == snapshot.products.count - 1):
         return _answers(snapshot, table.rows[product, : wanted.k], table.scores[product, : wanted.k], "product")
-    images = snapshot.products.images(product)
-    mine = snapshot.store.vectors(images.start, images.stop)
-    asked = mean_directions(mine, np.array([0, len(mine)], np.int32))
-    if overlay is None:
-        return similar_to_vectors(snapshot, asked, wanted, "product", [product])
-    rows, scores, apart = overlay.pinned(product_id, product, asked)
+    asked = asking(snapshot.products, snapshot.store, product)
+    return similar_to_vectors(snapshot, asked, wanted, "product", {product})
+
+
+def _since_changed(
+    snapshot: Snapshot, overlay: "Overlay", product_id: str, product: int, wanted: Wanted
+) -> list[Neighbour]:
+    """The same under live changes: what is pinned first, then from the table of neighbours as far as it goes."""
+    rows, scores, apart = overlay.pinned(product_id, product)
     first = _answers(snapshot, rows[: wanted.k], scores[: wanted.k], "product")
     left = wanted.k - len(first)
     if not left:
         return first
-    rows, scores = overlay.near(product, asked, apart) if plain else (rows[:0], scores[:0])
+    plain = not (wanted.collapse or wanted.diversity)
+    rows, scores = overlay.near(product, apart) if plain else (rows[:0], scores[:0])
     if len(rows) >= left:
         rest = _answers(snapshot, rows[:left], scores[:left], "product")
     else:
-        rest = similar_to_vectors(snapshot, asked, replace(wanted, k=left), "product", apart)
+        asked = asking(snapshot.products, snapshot.store, product)
+        rest = similar_to_vectors(snapshot, asked, replace(wanted, k=left), "product", {product, *apart})
     return first + [answer.ranked(rank) for rank, answer in enumerate(rest, len(first) + 1)]
+
+
+def asking(products: ProductTable, store: VectorStore, product: int) -> Vectors:
+    """What a product asks with: a unit vector `(1, d)`."""
+    images = products.images(product)
+    mine = store.vectors(images.start, images.stop)
+    return mean_directions(mine, np.array([0, len(mine)], np.int32))
 
 
 def similar_to_photo(snapshot: Snapshot, embedder: Embedder, photo: bytes, wanted: Wanted = TEN) -> list[Neighbour]:
