@@ -349,6 +349,22 @@ def test_a_change_is_in_every_workers_answers_within_a_second(data: Path, monkey
                     assert f"p{round_}" not in {answer["product_id"] for answer in found}
 
 
+def test_changes_are_followed_while_a_snapshot_is_being_opened(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(data)
+    opening = threading.Event()
+    monkeypatch.setattr(client.snapshots, "refresh", lambda: opening.wait(60))
+    client.snapshots.follow()
+    try:
+        journal = client.snapshots.journal(client.snapshots.get("371/0341"))
+        journal.delete("p1", indexed=True)
+        end = time.monotonic() + 1
+        while client.http.get(f"{BASE}/products/p1/similar").status_code != 404:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    finally:
+        opening.set()
+
+
 class Editor:
     """Puts and deletes products of its own until each change is acknowledged, whatever happens to the server."""
 

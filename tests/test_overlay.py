@@ -115,7 +115,7 @@ def test_random_changes_answer_as_a_snapshot_made_with_them(tmp_path: Path, seed
         live, rebuilt = shop.live, snapshot(tmp_path / f"rebuilt{step}", shop.products)
         for name in rng.permutation(list(shop.products))[:6].tolist():
             wanted = shop.wanted(*(similar_to_product(one, name, Wanted(1000)) for one in (rebuilt, live)), name)
-            for k in (1, 3, 10, 150, 1000):
+            for k in (1, 10, 90, 100, 110, 1000):
                 found = similar_to_product(live, name, Wanted(k))
                 assert ids(found) == wanted[:k]
                 assert [answer.rank for answer in found] == list(range(1, len(found) + 1))
