@@ -10,10 +10,10 @@ import numpy as np
 
 from indexer.sample import draw_shop
 from indexer.sources import Source
-from indexer.urls import UrlTemplate
 from shared.errors import CatalogError
 from shared.images import Picture, decode, square
 from shared.refusals import Refusal
+from shared.urls import UrlTemplate
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from indexer.config import (
 )
 from indexer.demo import demo as run_demo
 from indexer.evaluate import measure_snapshots
+from indexer.folding import fold
 from indexer.gate import objections
 from indexer.learning import ENOUGH_PHOTOS, learn
 from indexer.pipeline import Indexed, fetch_images, index_images
@@ -40,6 +41,7 @@ from indexer.shipping import Shipping
 from indexer.sources import Source
 from shared.embedders import Embedder, load
 from shared.errors import RunStopped, SimilarityError, SnapshotError
+from shared.journal import Journal
 from shared.neighbours import nearest_products
 from shared.partition import Partition
 from shared.products import starts
@@ -73,6 +75,7 @@ def index(**options: Any) -> None:
     title = f"{job.partition} with {embedder.spec.name}"
     _console.print(f"Indexing {title}: {catalog.count:,} rows of {catalog.uri}", soft_wrap=True)
     with exclusive(job.data, job.partition), Cache(job.data) as cache:
+        catalog, live = fold(catalog, Journal(job.data, job.partition), cache)
         done = index_images(catalog, job.source.image_url, embedder, cache, job.plan)
         begins = starts(done.images)
         products = len(begins) - 1
@@ -103,7 +106,7 @@ def index(**options: Any) -> None:
                 embedder=embedder,
                 projection=learned.projection if learned else None,
                 store=job.store,
-                catalog={"uri": catalog.uri, "etag": catalog.etag, "rows": catalog.count, "material": material},
+                catalog={"uri": catalog.uri, "etag": catalog.etag, "rows": catalog.count, "material": material, **live},
                 failures=done.report.kinds,
                 report={**done.report.to_dict(), "found": judged.found},
                 refused_csv=done.report.refused_csv(),

@@ -27,12 +27,12 @@ from indexer.catalog import CatalogRow
 from indexer.phone import photographed
 from indexer.sample import draw_shop
 from indexer.sources import Source
-from indexer.urls import UrlTemplate
 from shared.errors import RunStopped
 from shared.gallery import Row, Section, Tile, page
 from shared.images import decode
 from shared.partition import Partition
 from shared.refusals import Refusal
+from shared.urls import UrlTemplate
 
 _ROOT = Path(__file__).resolve().parent.parent
 _ASKED, _SHOWN = 12, 6

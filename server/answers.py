@@ -110,7 +110,7 @@ PROBLEMS: dict[str | int | HTTPStatus, Any] = {
 
 def answer(snapshot: Snapshot, body: bytes) -> Response:
     """An answer of this snapshot."""
-    return Response(body, mimetype="application/json", headers={"ETag": f'"{snapshot.id}"'})
+    return Response(body, mimetype="application/json", headers={"ETag": f'"{snapshot.tag}"'})
 
 
 def answer_body(snapshot: Snapshot, neighbours: list[Neighbour], question: str) -> bytes:

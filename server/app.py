@@ -20,7 +20,9 @@ from server.follower import follow, problems
 from server.front import Front
 from server.gate import guard
 from server.keys import Keys
+from server.live import add_live
 from server.metrics import expose
+from server.originals import Originals
 from server.page import add_page
 from server.photo import MAX_BODY
 from server.questions import add_questions, like_product
@@ -30,7 +32,16 @@ from server.reload import Snapshots
 from server.remote import RemoteNetworks
 from server.state import add_state
 from server.tracing import trace
-from shared.errors import BadPicture, BadQuestion, Busy, NotReady, QuestionError, UnknownPartition, UnknownProduct
+from shared.errors import (
+    BadPicture,
+    BadQuestion,
+    Busy,
+    NotKept,
+    NotReady,
+    QuestionError,
+    UnknownPartition,
+    UnknownProduct,
+)
 from shared.refusals import Kind
 
 _STATUS: dict[type[QuestionError], tuple[int, str]] = {
@@ -40,6 +51,7 @@ _STATUS: dict[type[QuestionError], tuple[int, str]] = {
     BadPicture: (422, "Bad picture"),
     NotReady: (503, "Not ready"),
     Busy: (503, "Busy"),
+    NotKept: (507, "Not kept"),
 }
 _PICTURE_STATUS = {Kind.EMPTY: 400, Kind.TOO_LARGE: 413, Kind.TOO_MANY_PIXELS: 413, Kind.UNSUPPORTED_FORMAT: 415}
 _log = logging.getLogger(__name__)
@@ -60,13 +72,14 @@ def create_app(snapshots: Snapshots, config: ServerConfig | None = None) -> Flas
     )
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=bool(config.cors_origins))
     app.url_map.merge_slashes = False
-    app.url_map.converters["id"] = _IdConverter
+    app.url_map.converters.update(id=_IdConverter, product=_ProductConverter)
     if traces_wanted():
         trace(app)
     add_questions(app, snapshots)
     add_browse(app, snapshots)
     add_state(app, snapshots)
     add_admin(app, Doorbell(config.data))
+    add_live(app, snapshots, Originals(config.image_url))
     add_docs(app)
     add_page(app, snapshots)
     _add_errors(app)
@@ -98,6 +111,12 @@ class _IdConverter(BaseConverter):
 
     regex = "(?s:.+?)"
     part_isolating = False
+
+
+class _ProductConverter(_IdConverter):
+    """The id of a product that is put or deleted: of none that reads like a question about another."""
+
+    regex = r"(?s:(?!.+/(?:similar|image|pins)\Z).+?)"
 
 
 def _add_errors(app: Flask) -> None:

@@ -55,6 +55,7 @@ OPTIONS = [
     _option(
         "log_format", "text, for people, or json: a line for each request too.", "text", click.Choice(_LOG_FORMATS)
     ),
+    _option("image_url", "Where images lie that a live change names by their ids: {id}, {size}, any attribute."),
     _option("rate", "How often each key, or each address without KEYS, may ask: 600 (a minute), 10/second.."),
 ]
 
@@ -75,6 +76,7 @@ class ServerConfig:
     rate: str | None = None
     cors_origins: str | None = None
     log_format: str = "text"
+    image_url: str | None = None
     networks: Path | None = None
     """Where the embedding process listens. Not an option: gunicorn's master tells its workers."""
 

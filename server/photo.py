@@ -51,6 +51,11 @@ def _from_json(request: Request) -> bytes:
     text = fields.get("image_base64")
     if not isinstance(text, str) or not text:
         raise BadQuestion('The JSON object has no text "image_base64".')
+    return from_base64(text)
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes of an image in base64, or in a data URL. Raises `BadQuestion`."""
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:

@@ -37,9 +37,9 @@ class Quick:
             return self._app(environ, start_response)
         snapshot, body = found
         environ[ROUTE] = "GET", RULE
-        tag, caching = ("ETag", f'"{snapshot.id}"'), [("Vary", "Accept-Encoding"), ("Cache-Control", CACHING)]
+        tag, caching = ("ETag", f'"{snapshot.tag}"'), [("Vary", "Accept-Encoding"), ("Cache-Control", CACHING)]
         given = environ.get("HTTP_IF_NONE_MATCH")
-        if given and parse_etags(given).contains_weak(snapshot.id):
+        if given and parse_etags(given).contains_weak(snapshot.tag):
             start_response("304 NOT MODIFIED", [tag, *caching])
             return []
         content = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]

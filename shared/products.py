@@ -63,7 +63,7 @@ class Neighbour:
 
 def write_products(images: Sequence[ProductImage], folder: Path) -> None:
     """Write the four files. Raises `ValueError` where images of a product do not stand together."""
-    lines = [_line(image) + b"\n" for image in images]
+    lines = [line_of(image) + b"\n" for image in images]
     begins = starts(images)
     ids = [images[row].product_id for row in begins[:-1]]
     if len(set(ids)) != len(ids):
@@ -163,7 +163,7 @@ class ProductTable:
         return np.searchsorted(self.starts, rows, side="right") - 1
 
 
-def _line(image: ProductImage) -> bytes:
+def line_of(image: ProductImage) -> bytes:
     """An image as JSON; it begins with the product id."""
     fields = {
         "product_id": image.product_id,

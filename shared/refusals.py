@@ -10,6 +10,9 @@ class Kind(StrEnum):
     # the row
     MISSING_ID = "missing_id"
     DUPLICATE = "duplicate"
+    # the row, by a live change of its product
+    DELETED = "deleted"
+    REPLACED = "replaced"
     # the fetch
     BAD_URL = "bad_url"
     GONE = "gone"
@@ -26,6 +29,9 @@ class Kind(StrEnum):
     TOO_MANY_PIXELS = "too_many_pixels"
     # the vector
     BAD_VECTOR = "bad_vector"
+
+
+LIVE = frozenset({Kind.DELETED, Kind.REPLACED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ A product counts once, by its best image; the asked product is never among its o
 catalog's order.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +15,17 @@ from shared.embedders import Embedder
 from shared.errors import BadPicture, BadQuestion, UnknownProduct
 from shared.images import Picture, decode, square, views
 from shared.neighbours import DIGITS, mean_directions
-from shared.products import Neighbour
+from shared.products import Neighbour, ProductTable
 from shared.projection import Projection
 from shared.refusals import Kind, Refusal
 from shared.snapshot import Snapshot
 from shared.stages import stage
+from shared.stores import VectorStore
 from shared.vectors import Vectors, normalise, usable
 from shared.verdicts import evidence
+
+if TYPE_CHECKING:
+    from shared.overlay import Overlay
 
 MOST = 1000
 
@@ -48,14 +54,40 @@ def similar_to_product(snapshot: Snapshot, product_id: str, wanted: Wanted = TEN
     product = snapshot.products.find(product_id)
     if product is None:
         raise UnknownProduct(f"The product {product_id!r} is not in the index of {snapshot.manifest.partition}.")
+    if snapshot.overlay:
+        return _since_changed(snapshot, snapshot.overlay, product_id, product, wanted)
     table = snapshot.neighbours
     plain = not (wanted.collapse or wanted.diversity)
     if plain and (wanted.k <= table.rows.shape[1] or table.rows.shape[1] == snapshot.products.count - 1):
         return _answers(snapshot, table.rows[product, : wanted.k], table.scores[product, : wanted.k], "product")
-    images = snapshot.products.images(product)
-    mine = snapshot.store.vectors(images.start, images.stop)
-    asked = mean_directions(mine, np.array([0, len(mine)], np.int32))
-    return similar_to_vectors(snapshot, asked, wanted, "product", without=product)
+    asked = asking(snapshot.products, snapshot.store, product)
+    return similar_to_vectors(snapshot, asked, wanted, "product", {product})
+
+
+def _since_changed(
+    snapshot: Snapshot, overlay: "Overlay", product_id: str, product: int, wanted: Wanted
+) -> list[Neighbour]:
+    """The same under live changes: what is pinned first, then from the table of neighbours as far as it goes."""
+    rows, scores, apart = overlay.pinned(product_id, product)
+    first = _answers(snapshot, rows[: wanted.k], scores[: wanted.k], "product")
+    left = wanted.k - len(first)
+    if not left:
+        return first
+    plain = not (wanted.collapse or wanted.diversity)
+    rows, scores = overlay.near(product, apart) if plain else (rows[:0], scores[:0])
+    if len(rows) >= left:
+        rest = _answers(snapshot, rows[:left], scores[:left], "product")
+    else:
+        asked = asking(snapshot.products, snapshot.store, product)
+        rest = similar_to_vectors(snapshot, asked, replace(wanted, k=left), "product", {product, *apart})
+    return first + [answer.ranked(rank) for rank, answer in enumerate(rest, len(first) + 1)]
+
+
+def asking(products: ProductTable, store: VectorStore, product: int) -> Vectors:
+    """What a product asks with: a unit vector `(1, d)`."""
+    images = products.images(product)
+    mine = store.vectors(images.start, images.stop)
+    return mean_directions(mine, np.array([0, len(mine)], np.int32))
 
 
 def similar_to_photo(snapshot: Snapshot, embedder: Embedder, photo: bytes, wanted: Wanted = TEN) -> list[Neighbour]:
@@ -91,9 +123,13 @@ def photo_vector(projection: Projection | None, raw: Vectors, plain: int) -> Vec
 
 @stage("search")
 def similar_to_vectors(
-    snapshot: Snapshot, queries: Vectors, wanted: Wanted = TEN, question: str = "photo", without: int | None = None
+    snapshot: Snapshot,
+    queries: Vectors,
+    wanted: Wanted = TEN,
+    question: str = "photo",
+    without: Collection[int] = (),
 ) -> list[Neighbour]:
-    """The products nearest to any of the unit vectors `(n, d)`, without the product of that number."""
+    """The products nearest to any of the unit vectors `(n, d)`, without the products of those numbers."""
     if not (wanted.collapse or wanted.diversity):
         rows, scores = _nearest(snapshot, queries, max(2, wanted.k), without)
         return _answers(snapshot, rows, scores, question)[: wanted.k]
@@ -136,17 +172,21 @@ def _fold(snapshot: Snapshot) -> float:
     return verdicts.variant
 
 
-def _nearest(snapshot: Snapshot, queries: Vectors, k: int, without: int | None) -> tuple[NDArray[np.int64], Vectors]:
+def _nearest(
+    snapshot: Snapshot, queries: Vectors, k: int, without: Collection[int]
+) -> tuple[NDArray[np.int64], Vectors]:
     """The best rows of the `k` nearest products, and their scores, best first."""
     store, table = snapshot.store, snapshot.products
     fetch = min(store.count, 4 * k + 64)
+    if not fetch:  # all of it was deleted, or is unavailable
+        return np.zeros(0, np.int64), queries[0, :0]
     while True:
         scores, rows = store.search(queries, fetch)
         # What was not fetched scores at most this, so products above it are final.
         floor = float(scores[:, -1].max().round(DIGITS))
         best_scores, best_rows = best_of_each(scores.round(DIGITS).ravel(), rows.ravel(), table.owners(rows.ravel()))
-        if without is not None:
-            others = table.owners(best_rows) != without
+        if without:
+            others = np.isin(table.owners(best_rows), list(without), invert=True)
             best_scores, best_rows = best_scores[others], best_rows[others]
         if fetch == store.count or int((best_scores > floor).sum()) >= k:
             return best_rows[:k], best_scores[:k]

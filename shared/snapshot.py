@@ -17,11 +17,12 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared import stores
 from shared.embedders import Embedder, EmbedderSpec, load
@@ -34,6 +35,9 @@ from shared.products import ProductImage, ProductTable, write_products
 from shared.projection import Projection
 from shared.vectors import Vectors
 from shared.verdicts import Verdicts
+
+if TYPE_CHECKING:
+    from shared.overlay import Overlay
 
 FORMAT = 1
 SIGNATURE = "manifest.sig"
@@ -286,10 +290,14 @@ def verify(folder: Path, key: str | None = None, files: str = "") -> Manifest:
 
 
 class Snapshot:
-    """An open snapshot: verified, its files mapped into memory. Safe to read from many threads."""
+    """An open snapshot: verified, its files mapped into memory. Safe to read from many threads.
+
+    With an `overlay`, `products` and `store` are as they were changed since; `neighbours` is never changed.
+    """
 
     def __init__(self, folder: Path, key: str | None = None) -> None:
         self.id = folder.name
+        self.overlay: Overlay | None = None
         self.folder = folder
         self.manifest = verify(folder, key)
         self.products = ProductTable(folder)
@@ -322,6 +330,18 @@ class Snapshot:
     def listing(self) -> Listing:
         """Its products as one browses them."""
         return Listing(self.products)
+
+    def under(self, overlay: "Overlay") -> "Snapshot":
+        """This snapshot as it was changed since. This one stays as it is."""
+        changed = copy(self)
+        changed.__dict__.pop("listing", None)
+        changed.overlay, changed.products, changed.store = overlay, overlay.products, overlay.store
+        return changed
+
+    @property
+    def tag(self) -> str:
+        """What differs where answers may: the id, and which changes are laid over it."""
+        return f"{self.id}+{self.overlay.version}" if self.overlay else self.id
 
     @property
     def views(self) -> bool:

@@ -28,12 +28,12 @@ from indexer.cache import Cache
 from indexer.catalog import parse_catalog
 from indexer.download import Limits
 from indexer.pipeline import Indexed, Plan, index_images
-from indexer.urls import UrlTemplate
 from shared.buckets import Bucket, open_bucket
 from shared.embedders import load
 from shared.partition import Partition
 from shared.products import ProductImage
 from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot
+from shared.urls import UrlTemplate
 from shared.vectors import Vectors
 
 ROOT = Path(__file__).resolve().parent.parent
