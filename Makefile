@@ -11,7 +11,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help index images evaluate changes publish pull snapshots rollback ship serve demo bench test check format
+.PHONY: help index images evaluate changes export publish pull snapshots rollback ship serve demo bench test \
+        check format
 
 help: ## Show this list
 	@echo "image-similarity: which products look most like this product, or like this photo?"
@@ -29,6 +30,9 @@ evaluate: $(VENV)/installed ## Measure the answers: DPT= DOMAIN= [PHOTOS=photos.
 
 changes: $(VENV)/installed ## See whose answers changed since the snapshot before: DPT= DOMAIN= [AGAINST=snapshot]
 	@$(RUN) -m indexer changes
+
+export: $(VENV)/installed ## Write all answers as Parquet and JSON lines: DPT= DOMAIN= [TO=folder]
+	@$(RUN) -m indexer export
 
 publish: $(VENV)/installed ## Make this host's snapshot the depot's: DPT= DOMAIN= DEPOT=s3://bucket/prefix [KEEP=5]
 	@$(RUN) -m indexer publish

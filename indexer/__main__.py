@@ -25,6 +25,7 @@ from indexer.config import (
     config,
     demo_options,
     evaluate_options,
+    export_options,
     image_options,
     index_options,
     rollback_options,
@@ -33,6 +34,7 @@ from indexer.config import (
 )
 from indexer.demo import demo as run_demo
 from indexer.evaluate import measure_snapshots
+from indexer.export import export_answers
 from indexer.folding import fold
 from indexer.gate import objections
 from indexer.learning import ENOUGH_PHOTOS, learn
@@ -195,6 +197,15 @@ def evaluate(department: str, domain: str, data: Path, photos: Path | None, agai
 def changes(department: str, domain: str, data: Path, against: str | None) -> None:
     """Show which products' first answers changed most since another snapshot."""
     show_changes(data, Partition(department, domain), against, _console)
+
+
+@main.command()
+@export_options
+def export(department: str, domain: str, data: Path, to: Path | None) -> None:
+    """Write all product -> products answers of the snapshot that serves, as Parquet and as JSON lines."""
+    snapshot = Snapshot.current(data, Partition(department, domain))
+    for path in export_answers(snapshot, to or data / "exports" / department / domain):
+        _console.print(str(path), soft_wrap=True)
 
 
 @main.command()

@@ -152,6 +152,13 @@ def rollback_options(command: _F) -> _F:
     return _decorated(shipping_options(command), (to,))
 
 
+def export_options(command: _F) -> _F:
+    """Decorate a command with the options of an export."""
+    folder = click.Path(path_type=Path, file_okay=False)
+    to = _option("TO", "--to", "Folder to write into.  [default: DATA/exports/department/domain]", type=folder)
+    return _decorated(command, (*_PARTITION, _DATA, to))
+
+
 def ship_options(command: _F) -> _F:
     """Decorate a command with the options of shipping to another host."""
     host = _option("HOST", "--host", "Where to: user@host:/folder, the folder being its DATA.", required=True)

@@ -18,6 +18,7 @@ OWNERS = {
     "aiohttp": ("indexer/download.py",),
     "tensorflow": ("shared/embedders/",),
     "faiss": ("shared/stores/faiss.py",),
+    "pyarrow": ("indexer/export.py",),
     "opentelemetry": ("server/tracing.py",),
     "flask": ("server/",),
     "pandas": ("indexer/catalog.py",),
