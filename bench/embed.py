@@ -102,7 +102,7 @@ def _best_batch(graph: Embed, pictures: Picture) -> int:
     runs = [partial(batched(graph, batch), pictures) for batch in batches]
     for run in runs:
         run()  # traces
-    return batches[int(np.argmin(interleaved(3, *runs)))]
+    return batches[int(np.argmin(interleaved(2, *runs)))]
 
 
 def _distance(ours: Vectors, theirs: Vectors) -> float:

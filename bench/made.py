@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.embedders import load
 from shared.errors import SnapshotError
@@ -15,20 +16,22 @@ from shared.vectors import Vectors, normalise
 # Products of one cluster are nearer to each other than to any other: more than a snapshot keeps neighbours.
 _CLUSTER, _SPREAD = KEPT + 25, 0.35
 _DIMENSION = 256  # as what is learned from a catalog has
-# How many directions vectors of networks spread in, more or less.
-_RANK = 32
+_PICTURES, _APART = 4, 0.35  # of a product, and how far they are from it, to how far products are from each other
 
 
-def vectors_like(count: int, dimension: int, seed: int = 0) -> Vectors:
-    """Unit vectors `(count, dimension)` that lie as a network's do: in few directions, with a little of all others."""
-    rng = np.random.default_rng(seed)
-    directions = np.random.default_rng(0).normal(size=(min(_RANK, dimension), dimension)).astype(np.float32)
-    found = np.empty((count, dimension), np.float32)
-    for start in range(0, count, 100_000):
-        block = found[start : start + 100_000]
-        share = rng.standard_normal((len(block), len(directions)), np.float32)
-        block[:] = normalise(share @ directions + rng.standard_normal(block.shape, np.float32))
-    return found
+def vectors_like(count: int, dimension: int, queries: int) -> tuple[Vectors, Vectors]:
+    """Unit vectors `(count, dimension)`, and others to ask with, that lie as those learned from a catalog do: they vary
+    less and less from direction to direction, and pictures of a product are near each other."""
+    rng = np.random.default_rng(0)
+    fall = np.arange(1, dimension + 1, dtype=np.float32) ** -0.5
+    products = rng.standard_normal((count // _PICTURES + 1, dimension), np.float32) * fall
+
+    def pictures(shown: NDArray[np.integer]) -> Vectors:
+        return normalise(products[shown] + _APART * fall * rng.standard_normal((len(shown), dimension), np.float32))
+
+    shown = np.arange(count) // _PICTURES
+    found = [pictures(shown[start : start + 100_000]) for start in range(0, count, 100_000)]
+    return np.concatenate(found), pictures(rng.integers(len(products), size=queries))
 
 
 def snapshot_of(work: Path, products: int) -> tuple[Path, Snapshot]:

@@ -30,7 +30,7 @@ def store_figures(material: Material) -> Iterator[Figure]:
     folder, sizes = material.work / "store", material.sizes
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    vectors, queries = (vectors_like(count, sizes.dimension, count) for count in (sizes.vectors, sizes.queries))
+    vectors, queries = vectors_like(sizes.vectors, sizes.dimension, sizes.queries)
     build("faiss", vectors, folder)
     store, exact = open_store(folder), faiss.IndexFlatIP(sizes.dimension)
     exact.add(vectors)

@@ -55,7 +55,7 @@ def photo_figures(material: Material) -> Iterator[Figure]:
         ours, directly = cycle(contents), cycle(contents)
         mine, theirs = interleaved(
             10 * sizes.rounds,
-            lambda: ask(connection, path, next(ours)),
+            lambda: products(connection, path, next(ours)),
             lambda: embed_photo(snapshot, network, decoded(next(directly))),
         )
         name, peer = "photo -> products, one client: p50", "decode and embed, called directly"
