@@ -5,9 +5,10 @@ Whatever is not exactly that, or has no answer, goes the long way, which answers
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from shared.similar import TEN, Wanted
+from shared.similar import MOST, TEN, Wanted
 from shared.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _PATH = re.compile("/v1/([^/]+/[^/]+)/products/(.+)/similar", re.DOTALL)
 _K = re.compile("k=([0-9]{1,4})")
+_only = lru_cache(MOST)(Wanted)
 
 
 class Quick:
@@ -44,6 +46,6 @@ class Quick:
         try:
             # WSGI hands the path's bytes over as latin-1.
             partition, product_id = (part.encode("latin-1").decode() for part in path.groups())
-            return self._ask(partition, product_id, Wanted(int(k[1])) if k else TEN)
+            return self._ask(partition, product_id, _only(int(k[1])) if k else TEN)
         except Exception:  # the long way fails too, and tells of it
             return None

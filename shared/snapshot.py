@@ -20,9 +20,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from shared import stores
+from shared.columns import Columns, columns_of, open_columns, write_columns
 from shared.embedders import Embedder, EmbedderSpec, load
 from shared.errors import ConfigError, SnapshotError
 from shared.files import FileMark, mark, replace_atomically, sync_folder, write_synced
@@ -114,6 +116,7 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
     try:
         stores.build(draft.store, draft.vectors, folder)
         write_products(draft.images, folder)
+        write_columns(columns_of(image.attributes for image in draft.images), folder)
         table = ProductTable(folder)
         write_neighbours(draft.neighbours or nearest_products(draft.vectors, table.starts), folder)
         if draft.projection:
@@ -294,6 +297,8 @@ class Snapshot:
         self.neighbours: Neighbours = open_neighbours(folder, self.products.count)
         self.store = stores.open_store(folder)
         self.projection = Projection.open(folder)
+        self._columns = open_columns(folder, self.products.rows)
+        self._reading_columns = Lock()
         self.verdicts = Verdicts.from_manifest(self.manifest.quality)
         wanted = self.manifest
         found = (self.store.count, self.store.dimension, self.products.rows, self.products.count)
@@ -320,6 +325,15 @@ class Snapshot:
     def views(self) -> bool:
         """Whether photos are seen several ways: not where vectors are meant to be as the network gives them."""
         return "learned" in self.manifest.quality
+
+    @property
+    def columns(self) -> Columns:
+        """What the rows' attributes are. Early snapshots have them read from their lines, once."""
+        with self._reading_columns:
+            if self._columns is None:
+                rows = range(self.products.rows)
+                self._columns = columns_of(self.products.image(row).attributes for row in rows)
+            return self._columns
 
     @property
     def spec(self) -> EmbedderSpec:
