@@ -45,7 +45,8 @@ class Filter:
 
 
 def parse(texts: Iterable[str]) -> Filter | None:
-    """Read filters, all of which must hold; None where they ask for nothing. Raises `BadQuestion`."""
+    """Read a filter, or several that must all hold; None where they ask for nothing. Raises `BadQuestion`."""
+    texts = [texts] if isinstance(texts, str) else texts
     conditions = tuple(condition for text in texts if text.strip() for condition in _conditions(text))
     return Filter(conditions) if conditions else None
 

@@ -1,4 +1,4 @@
-"""The two questions over one open snapshot. No HTTP in it: serving, evaluating and precomputing ask the same code.
+"""The questions over one open snapshot. No HTTP in it: serving, evaluating and precomputing ask the same code.
 
 A product counts once, by its best image; the asked product is never among its own answers; equal scores stand in the
 catalog's order.
@@ -11,15 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.embedders import Embedder
-from shared.errors import BadPicture, BadQuestion, UnknownProduct
+from shared.errors import BadQuestion, UnknownProduct
+from shared.examples import Example, photo_example, product_example
 from shared.filters import Filter
-from shared.images import Picture, decode, square, views
-from shared.neighbours import DIGITS, mean_directions
+from shared.neighbours import DIGITS
 from shared.products import Neighbour
-from shared.projection import Projection
-from shared.refusals import Kind, Refusal
 from shared.snapshot import Snapshot
-from shared.vectors import Vectors, normalise, usable
+from shared.vectors import Vectors
 from shared.verdicts import Verdicts, evidence
 
 MOST = 1000
@@ -108,45 +106,17 @@ def similar_to_product(snapshot: Snapshot, product_id: str, wanted: Wanted = TEN
         ranking = _alike(snapshot, _Ranking(rows, scores, scores, whole).where(others), wanted, "product")
         if ranking.whole or len(ranking.rows) >= wanted.last:
             return _page(snapshot, ranking, "product", wanted)
-    return similar_to_vectors(snapshot, product_vector(snapshot, product), wanted, "product", frozenset({product}))
-
-
-def product_vector(snapshot: Snapshot, product: int) -> Vectors:
-    """What the product of that number asks with: a unit vector `(1, d)`."""
-    images = snapshot.products.images(product)
-    mine = snapshot.store.vectors(images.start, images.stop)
-    return mean_directions(mine, np.array([0, len(mine)], np.int32))
+    return similar_to(snapshot, product_example(snapshot, product_id), wanted)
 
 
 def similar_to_photo(snapshot: Snapshot, embedder: Embedder, photo: bytes, wanted: Wanted = TEN) -> list[Neighbour]:
     """The products that look most like this photo. Raises `BadPicture`."""
-    picture = decode(photo)
-    if isinstance(picture, Refusal):
-        raise BadPicture(picture.kind, picture.detail)
-    return similar_to_vectors(snapshot, embed_photo(snapshot, embedder, picture), wanted)
+    return similar_to(snapshot, photo_example(snapshot, embedder, photo), wanted)
 
 
-def embed_photo(snapshot: Snapshot, embedder: Embedder, picture: Picture) -> Vectors:
-    """One picture -> a unit vector `(1, d)` of the snapshot's space. Raises `BadPicture` where there is none."""
-    raw = embed_views(snapshot.views, embedder, picture)
-    vectors = photo_vector(snapshot.projection, raw, snapshot.spec.plain_dimension)
-    if not usable(vectors).all():
-        raise BadPicture(Kind.BAD_VECTOR, "The network gives no vector for this picture. Send another one.")
-    return vectors
-
-
-def embed_views(several: bool, embedder: Embedder, picture: Picture) -> Vectors:
-    """One picture as a photo -> the raw vectors of its views `(views, d)`."""
-    size = embedder.spec.image_size
-    return embedder.embed(views(picture, size) if several else square(picture, size)[None])
-
-
-def photo_vector(projection: Projection | None, raw: Vectors, plain: int) -> Vectors:
-    """The raw vectors of a photo's views `(views, d)` -> its unit vector `(1, k)` in the space of the catalog.
-
-    Without a projection, that of its first `plain` values.
-    """
-    return projection.photo(raw) if projection else normalise(normalise(raw[:, :plain]).mean(axis=0, keepdims=True))
+def similar_to(snapshot: Snapshot, example: Example, wanted: Wanted = TEN) -> list[Neighbour]:
+    """The products that look most like this, whatever it is."""
+    return similar_to_vectors(snapshot, example.vector, wanted, example.question, example.products)
 
 
 def similar_to_vectors(
@@ -204,6 +174,10 @@ def arranged(
 
 def _verdicts(snapshot: Snapshot, question: str) -> Verdicts:
     verdicts = snapshot.verdicts.get(question)
+    if not question:
+        raise BadQuestion(
+            "verdict is asked of several examples; it is known of one product or one photo. Leave it out."
+        )
     if verdicts is None:
         raise BadQuestion("This snapshot does not know what a variant is: its verdicts were not fitted. Index again.")
     return verdicts

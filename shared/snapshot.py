@@ -327,6 +327,14 @@ class Snapshot:
         return "learned" in self.manifest.quality
 
     @property
+    def space(self) -> tuple[str, ...]:
+        """What vectors and scores depend on: those of snapshots whose spaces are equal can be compared."""
+        learned = [
+            f"{name} {mark.sha256}" for name, mark in self.manifest.files.items() if name.startswith("projection.")
+        ]
+        return (self.spec.fingerprint, str(self.manifest.dimension), *sorted(learned))
+
+    @property
     def columns(self) -> Columns:
         """What the rows' attributes are. Early snapshots have them read from their lines, once."""
         with self._reading_columns:

@@ -11,9 +11,10 @@ import pytest
 
 from shared.columns import Columns, columns_of, open_columns, write_columns
 from shared.errors import BadQuestion, SnapshotError
+from shared.examples import product_example
 from shared.filters import LONGEST, Condition, Filter, Range, parse
 from shared.neighbours import Neighbours
-from shared.similar import Wanted, product_vector, similar_to_product, similar_to_vectors
+from shared.similar import Wanted, similar_to, similar_to_product, similar_to_vectors
 from shared.snapshot import Snapshot
 from shared.vectors import normalise
 from tests.conftest import snapshot_of, unit
@@ -332,7 +333,7 @@ def test_the_neighbour_table_answers_while_it_suffices(
     products, _ = catalog(3, 300)
     vectors = normalise(np.random.default_rng(3).normal(size=(len(products), 6)).astype(np.float32))
     snapshot = snapshot_of(tmp_path, products, vectors, quality={"verdicts": {"product": LEVELS}})
-    searched = similar_to_vectors(snapshot, product_vector(snapshot, 77), wanted, "product", frozenset({77}))
+    searched = similar_to(snapshot, product_example(snapshot, "p77"), wanted)
     monkeypatch.setattr(snapshot.store, "search", lambda *_: 1 / 0)
     answers = similar_to_product(snapshot, "p77", wanted)
     assert [(n.rank, n.row, n.verdict) for n in answers] == [(n.rank, n.row, n.verdict) for n in searched]
