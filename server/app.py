@@ -1,6 +1,7 @@
 """The HTTP service: its parts put together, and the one table from errors to statuses."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 
 from flask import Flask, Response, request
@@ -14,8 +15,9 @@ from server.asked import refuse
 from server.config import ServerConfig
 from server.docs import add_docs
 from server.doorbell import Doorbell
+from server.fetch import Fetch
 from server.follower import follow, problems
-from server.photo import MAX_BODY
+from server.photo import MAX_BODY, CheckedRequest
 from server.questions import add_questions, like_product
 from server.quick import Quick
 from server.reload import Snapshots
@@ -32,12 +34,21 @@ _STATUS: dict[type[QuestionError], tuple[int, str]] = {
     NotReady: (503, "Not ready"),
     Busy: (503, "Busy"),
 }
-_PICTURE_STATUS = {Kind.EMPTY: 400, Kind.TOO_LARGE: 413, Kind.TOO_MANY_PIXELS: 413, Kind.UNSUPPORTED_FORMAT: 415}
+_PICTURE_STATUS = {
+    Kind.EMPTY: 400,
+    Kind.BAD_CROP: 400,
+    Kind.BAD_URL: 400,
+    Kind.REFUSED_ADDRESS: 400,
+    Kind.REFUSED_REDIRECT: 400,
+    Kind.TOO_LARGE: 413,
+    Kind.TOO_MANY_PIXELS: 413,
+    Kind.UNSUPPORTED_FORMAT: 415,
+}
 _log = logging.getLogger(__name__)
 
 
-def create_app(snapshots: Snapshots) -> Flask:
-    """The WSGI application over these snapshots."""
+def create_app(snapshots: Snapshots, fetch: Callable[[str], bytes] | None = None) -> Flask:
+    """The WSGI application over these snapshots. `fetch` has the bytes of a photo's URL."""
     app = OpenAPI(
         __name__,
         static_folder=None,
@@ -47,10 +58,11 @@ def create_app(snapshots: Snapshots) -> Flask:
         validation_error_callback=refuse,
         doc_ui=False,
     )
+    app.request_class = CheckedRequest
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=False)
     app.url_map.merge_slashes = False
     app.url_map.converters["id"] = _IdConverter
-    add_questions(app, snapshots)
+    add_questions(app, snapshots, fetch or Fetch())
     add_state(app, snapshots)
     add_docs(app)
     _add_errors(app)
@@ -67,7 +79,7 @@ def serve() -> Flask:
     networks = RemoteNetworks(config.networks) if config.networks else None
     snapshots = Snapshots(config.data, key=config.signing_key, problems=refused_before, networks=networks)
     snapshots.follow()
-    app = create_app(snapshots)
+    app = create_app(snapshots, Fetch(config.photo_hosts or ""))
     if config.admin_key:
         add_admin(app, config.admin_key, Doorbell(config.data))
     return app

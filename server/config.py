@@ -35,6 +35,7 @@ OPTIONS = [
     _option("workers", "Server processes.", 2, click.IntRange(1, 256)),
     _option("depot", "Follow this depot: s3://bucket/prefix or file:///folder."),
     _option("keep", "Snapshots kept on this host, where it follows a depot.", 5, click.IntRange(1)),
+    _option("photo_hosts", "Hosts that photos are fetched from by URL, with commas between; without it from none."),
     _option("signing_key", f"Secret that snapshots must be signed with. {_SECRET}"),
     _option("admin_key", f"Secret that lets POST /admin/reload in; without it there is no such thing. {_SECRET}"),
 ]
@@ -52,6 +53,7 @@ class ServerConfig:
     keep: int = 5
     signing_key: str | None = field(default=None, repr=False)
     admin_key: str | None = field(default=None, repr=False)
+    photo_hosts: str | None = None
     networks: Path | None = None
     """Where the embedding process listens. Not an option: gunicorn's master tells its workers."""
 
