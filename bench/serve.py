@@ -12,8 +12,9 @@ from bench.material import Material, decoded, prepared
 from bench.pipeline import PARTITION, indexed
 from bench.process import Running
 from bench.server import CONNECTIONS, Load, ask, connected, load, products, served, served_bytes
+from shared.examples import photo_example
 from shared.images import views
-from shared.similar import embed_photo, similar_to_photo
+from shared.similar import similar_to_photo
 from shared.snapshot import Snapshot
 
 _WORKERS = 2
@@ -56,7 +57,7 @@ def photo_figures(material: Material) -> Iterator[Figure]:
         mine, theirs = interleaved(
             10 * sizes.rounds,
             lambda: products(connection, path, next(ours)),
-            lambda: embed_photo(snapshot, network, decoded(next(directly))),
+            lambda: photo_example(snapshot, network, next(directly)),
         )
         name, peer = "photo -> products, one client: p50", "decode and embed, called directly"
         yield Figure(name, 1000 * mine, "ms", peer, 1000 * theirs, Bar(1.15, most=True), wrong)

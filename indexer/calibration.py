@@ -19,9 +19,9 @@ from indexer.phone import in_studio, photographed
 from indexer.pipeline import Indexed
 from indexer.progress import Bar
 from shared.embedders import Embedder
+from shared.examples import embed_views
 from shared.images import decode
 from shared.refusals import Refusal
-from shared.similar import embed_views
 from shared.vectors import Vectors, normalise, usable
 from shared.verdicts import Verdicts, evidence
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.fitting import Features, Owners, Recipe, fit
+from shared.examples import photo_vector
 from shared.projection import Projection, joined, rooted
-from shared.similar import photo_vector
 from shared.vectors import Vectors
 
 ENOUGH_PHOTOS = 200  # below these, nothing is learned from them

@@ -1,7 +1,7 @@
 """What is answered: bodies, and the models by which `/openapi.json` tells of them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Literal
@@ -11,10 +11,29 @@ from pydantic import BaseModel, Field
 
 from server.logs import request_id
 from server.metrics import refused
+from shared.examples import Explanation
 from shared.products import Neighbour
 from shared.snapshot import Snapshot
 
 _VERDICTS = {name: json.dumps(name or None).encode() for name in ("", "same", "variant", "similar", "none")}
+
+
+class Match(BaseModel):
+    """How well a part of the question matches an image: a view of a photo, an image of a product, one of several
+    examples."""
+
+    view: str
+    score: float
+
+
+class Why(BaseModel):
+    """Why a product is an answer: its image that matched, the part of the question that matches that best, and all of
+    them. The answer's own score is that of all parts together."""
+
+    image_id: str
+    view: str
+    score: float
+    views: list[Match]
 
 
 class Result(BaseModel):
@@ -27,6 +46,7 @@ class Result(BaseModel):
     image_id: str
     image_url: str
     attributes: dict[str, str]
+    explain: Why | None = Field(None, description="Where `explain` is true.")
 
 
 class Answer(BaseModel):
@@ -99,6 +119,39 @@ class Problem(BaseModel):
     status: int
     detail: str
     request_id: str
+    kind: str | None = Field(None, description="Why a photo was refused.")
+
+
+class FoundSomewhere(Result):
+    """A product, and the partition that it is in."""
+
+    partition: str
+
+
+class AnswerEverywhere(BaseModel):
+    """The products of all partitions that look most like the one that was asked, and from which snapshots they are."""
+
+    snapshots: dict[str, str]
+    results: list[FoundSomewhere]
+
+
+class Answered(BaseModel):
+    """The answer to one question of several."""
+
+    results: list[Result]
+
+
+class Refused(BaseModel):
+    """What is wrong with one question of several."""
+
+    problem: Problem
+
+
+class Answers(BaseModel):
+    """Answers to several questions, in their order, all from one snapshot."""
+
+    snapshot: str
+    answers: list[Answered | Refused]
 
 
 _PROBLEM = {"application/problem+json": {"schema": Problem.model_json_schema()}}
@@ -113,18 +166,52 @@ def answer(snapshot: Snapshot, body: bytes) -> Response:
     return Response(body, mimetype="application/json", headers={"ETag": f'"{snapshot.tag}"'})
 
 
-def answer_body(snapshot: Snapshot, neighbours: list[Neighbour], question: str) -> bytes:
+def answer_body(
+    snapshot: Snapshot, neighbours: list[Neighbour], question: str, why: Iterable[Explanation] | None = None
+) -> bytes:
     """`Answer`, as JSON, to a `question` after a product or a photo."""
-    # The table's lines are JSON objects already: rank, score and verdict go in at the front of each.
-    results = b",".join(
-        [
-            b'{"rank":%d,"score":%r,"verdict":%b,%b' % (n.rank, n.score, _VERDICTS[n.verdict], n.line[1:])
-            for n in neighbours
-        ]
-    )
     verdicts = snapshot.verdicts.get(question)
     head = _head(snapshot.id, tuple(verdicts.false_alarms.items()) if verdicts else None)
-    return b"%b%b]}" % (head, results)
+    return b"%b%b]}" % (head, b",".join(results(neighbours, why)))
+
+
+def results(neighbours: list[Neighbour], why: Iterable[Explanation] | None = None) -> list[bytes]:
+    """`Result` of each, as JSON."""
+    # The table's lines are JSON objects already: rank, score and verdict go in at the front of each.
+    plain = [
+        b'{"rank":%d,"score":%r,"verdict":%b,%b' % (n.rank, n.score, _VERDICTS[n.verdict], n.line[1:])
+        for n in neighbours
+    ]
+    return (
+        plain if why is None else [with_field(one, "explain", _why(own)) for one, own in zip(plain, why, strict=True)]
+    )
+
+
+def results_body(neighbours: list[Neighbour], why: Iterable[Explanation] | None = None) -> bytes:
+    """`Answered`, as JSON."""
+    return b'{"results":[%b]}' % b",".join(results(neighbours, why))
+
+
+def batch_body(snapshot: Snapshot, answers: list[bytes]) -> bytes:
+    """`Answers`, as JSON."""
+    return b'{"snapshot":"%b","answers":[%b]}' % (snapshot.id.encode(), b",".join(answers))
+
+
+def everywhere_answer(snapshots: Mapping[str, str], rows: list[bytes]) -> Response:
+    """`AnswerEverywhere`."""
+    body = b'{"snapshots":%b,"results":[%b]}' % (json.dumps(snapshots).encode(), b",".join(rows))
+    return Response(body, mimetype="application/json")
+
+
+def with_field(body: bytes, name: str, value: Any) -> bytes:
+    """A JSON object with one more field."""
+    return b'%b,"%b":%b}' % (body[:-1], name.encode(), json.dumps(value).encode())
+
+
+def _why(explanation: Explanation) -> dict[str, Any]:
+    view, score = explanation.best
+    views = [{"view": view, "score": score} for view, score in explanation.parts]
+    return {"image_id": explanation.image_id, "view": view, "score": score, "views": views}
 
 
 @lru_cache(64)

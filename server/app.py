@@ -1,6 +1,7 @@
 """The HTTP service: its parts put together, and the one table from errors to statuses."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 
 from flask import Flask, Response, request
@@ -16,6 +17,7 @@ from server.config import ServerConfig, traces_wanted
 from server.delivery import deliver
 from server.docs import add_docs
 from server.doorbell import Doorbell
+from server.fetch import Fetch
 from server.follower import follow, problems
 from server.front import Front
 from server.gate import guard
@@ -24,7 +26,7 @@ from server.live import add_live
 from server.metrics import expose
 from server.originals import Originals
 from server.page import add_page
-from server.photo import MAX_BODY
+from server.photo import MAX_BODY, CheckedRequest
 from server.questions import add_questions, like_product
 from server.quick import Quick
 from server.rates import limit
@@ -53,12 +55,23 @@ _STATUS: dict[type[QuestionError], tuple[int, str]] = {
     Busy: (503, "Busy"),
     NotKept: (507, "Not kept"),
 }
-_PICTURE_STATUS = {Kind.EMPTY: 400, Kind.TOO_LARGE: 413, Kind.TOO_MANY_PIXELS: 413, Kind.UNSUPPORTED_FORMAT: 415}
+_PICTURE_STATUS = {
+    Kind.EMPTY: 400,
+    Kind.BAD_CROP: 400,
+    Kind.BAD_URL: 400,
+    Kind.REFUSED_ADDRESS: 400,
+    Kind.REFUSED_REDIRECT: 400,
+    Kind.TOO_LARGE: 413,
+    Kind.TOO_MANY_PIXELS: 413,
+    Kind.UNSUPPORTED_FORMAT: 415,
+}
 _log = logging.getLogger(__name__)
 
 
-def create_app(snapshots: Snapshots, config: ServerConfig | None = None) -> Flask:
-    """The WSGI application over these snapshots."""
+def create_app(
+    snapshots: Snapshots, config: ServerConfig | None = None, fetch: Callable[[str], bytes] | None = None
+) -> Flask:
+    """The WSGI application over these snapshots. `fetch` has the bytes of a photo's URL."""
     config = config or ServerConfig()
     app = OpenAPI(
         __name__,
@@ -70,12 +83,13 @@ def create_app(snapshots: Snapshots, config: ServerConfig | None = None) -> Flas
         validation_error_callback=refuse,
         doc_ui=False,
     )
+    app.request_class = CheckedRequest
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=bool(config.cors_origins))
     app.url_map.merge_slashes = False
     app.url_map.converters.update(id=_IdConverter, product=_ProductConverter)
     if traces_wanted():
         trace(app)
-    add_questions(app, snapshots)
+    add_questions(app, snapshots, fetch or Fetch(config.photo_hosts or ""))
     add_browse(app, snapshots)
     add_state(app, snapshots)
     add_admin(app, Doorbell(config.data))

@@ -48,6 +48,7 @@ OPTIONS = [
     _option("workers", "Server processes.", 2, click.IntRange(1, 256)),
     _option("depot", "Follow this depot: s3://bucket/prefix or file:///folder."),
     _option("keep", "Snapshots kept on this host, where it follows a depot.", 5, click.IntRange(1)),
+    _option("photo_hosts", "Hosts that photos are fetched from by URL, with commas between; without it from none."),
     _option("signing_key", f"Secret that snapshots must be signed with. {_SECRET}"),
     _option("admin_key", f"Secret that opens the admin routes; without it or KEYS there are none. {_SECRET}"),
     _option("keys", "File of API keys (python -m server keys add); then every question needs one.", None, _FILE),
@@ -77,6 +78,7 @@ class ServerConfig:
     cors_origins: str | None = None
     log_format: str = "text"
     image_url: str | None = None
+    photo_hosts: str | None = None
     networks: Path | None = None
     """Where the embedding process listens. Not an option: gunicorn's master tells its workers."""
 

@@ -1,22 +1,47 @@
-"""The two questions over HTTP."""
+"""The questions over HTTP."""
 
-from threading import BoundedSemaphore
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from flask import Response, request
+from flask import Response, current_app, request
 from flask_openapi3 import OpenAPI, Tag
+from pydantic import ValidationError
 
-from server.answers import Answer, answer, answer_body
-from server.asked import PartitionPath, ProductPath, Question
+from server.answers import (
+    Answer,
+    AnswerEverywhere,
+    Answers,
+    answer,
+    answer_body,
+    batch_body,
+    everywhere_answer,
+    results,
+    results_body,
+    with_field,
+)
+from server.asked import (
+    AnyProductPath,
+    Batch,
+    BatchedQuestion,
+    Examples,
+    PartitionPath,
+    PhotoQuestion,
+    ProductPath,
+    Question,
+    refuse,
+)
+from server.asking import Asking
 from server.photo import photo_of
 from server.quick import RULE
 from server.reload import Snapshots
-from shared.errors import Busy
-from shared.similar import Wanted, similar_to_photo, similar_to_product
+from shared.errors import QuestionError
+from shared.everywhere import asked_everywhere, similar_everywhere
+from shared.examples import Example, explained, product_example
+from shared.products import Neighbour
+from shared.similar import Wanted, similar_to, similar_to_product
 from shared.snapshot import Snapshot
 
-# Fewer than a worker has threads: the others answer what needs no network.
-PHOTOS_AT_ONCE = 20
 _TAGS = [Tag(name="questions", description="Which products look most like this?")]
 _PHOTO: Any = {
     "requestBody": {
@@ -33,8 +58,8 @@ _PHOTO: Any = {
             "application/json": {
                 "schema": {
                     "type": "object",
-                    "required": ["image_base64"],
-                    "properties": {"image_base64": {"type": "string", "minLength": 1}},
+                    "properties": {name: {"type": "string", "minLength": 1} for name in ("image_base64", "image_url")},
+                    "oneOf": [{"required": ["image_base64"]}, {"required": ["image_url"]}],
                 }
             },
         },
@@ -42,30 +67,90 @@ _PHOTO: Any = {
 }
 
 
-def add_questions(app: OpenAPI, snapshots: Snapshots) -> None:
-    """Add the routes."""
-    turns = BoundedSemaphore(PHOTOS_AT_ONCE)
+def add_questions(app: OpenAPI, snapshots: Snapshots, fetch: Callable[[str], bytes]) -> None:
+    """Add the routes. `fetch` has the bytes of a photo's URL."""
+    asking = Asking(snapshots, fetch)
 
     @app.get(RULE, tags=_TAGS, responses={200: Answer})
     def similar_products(path: ProductPath, query: Question) -> Response:
         """Products that look most like this product"""
-        return answer(*like_product(snapshots, path.partition, path.product_id, query.wanted))
+        if not query.explain:
+            return answer(*like_product(snapshots, path.partition, path.product_id, query.wanted))
+        snapshot = snapshots.get(path.partition)
+        found = similar_to_product(snapshot, path.product_id, query.wanted)
+        return _answer(snapshot, found, product_example(snapshot, path.product_id), query)
 
     @app.post("/v1/<department>/<domain>/search", tags=_TAGS, responses={200: Answer}, openapi_extensions=_PHOTO)
-    def search_by_photo(path: PartitionPath, query: Question) -> Response:
+    def search_by_photo(path: PartitionPath, query: PhotoQuestion) -> Response:
         """Products that look most like this photo"""
+        snapshot, wanted = snapshots.get(path.partition), query.wanted
+        example = asking.photo(snapshot, photo_of(request, fetch), query.crop)
+        return _answer(snapshot, similar_to(snapshot, example, wanted), example, query)
+
+    @app.post("/v1/<department>/<domain>/similar", tags=_TAGS, responses={200: Answer})
+    def similar_to_several(path: PartitionPath, query: Question, body: Examples) -> Response:
+        """Products that look like some products and photos, and unlike others"""
+        snapshot, wanted = snapshots.get(path.partition), query.wanted
+        example = asking.mixed(snapshot, body.like, body.unlike)()
+        return _answer(snapshot, similar_to(snapshot, example, wanted), example, query)
+
+    @app.post("/v1/<department>/<domain>/batch", tags=_TAGS, responses={200: Answers})
+    def batch(path: PartitionPath, body: Batch) -> Response:
+        """Answers to several questions, each an answer or a problem, in their order"""
         snapshot = snapshots.get(path.partition)
-        photo = photo_of(request)
-        if not turns.acquire(blocking=False):
-            raise Busy(f"{PHOTOS_AT_ONCE} photos are being searched already. Send it again in some seconds.")
-        try:
-            neighbours = similar_to_photo(snapshot, snapshots.embedder(snapshot), photo, query.wanted)
-        finally:
-            turns.release()
-        return answer(snapshot, answer_body(snapshot, neighbours, "photo"))
+        begun = [_begun(asking, snapshot, question) for question in body.questions]
+        return answer(snapshot, batch_body(snapshot, [_settled(ask) for ask in begun]))
+
+    @app.get("/v1/products/<id:product_id>/similar", tags=_TAGS, responses={200: AnswerEverywhere})
+    def similar_products_everywhere(path: AnyProductPath, query: Question) -> Response:
+        """Products of all partitions that look most like this product"""
+        serving = dict(snapshots.open)
+        asked = asked_everywhere(serving, path.product_id)
+        rows = []
+        for name, found in similar_everywhere(serving, path.product_id, asked, query.wanted):
+            why = explained(serving[name], [found], asked[name]) if query.explain else None
+            rows.append(with_field(results([found], why)[0], "partition", name))
+        return everywhere_answer({name: serving[name].id for name in asked}, rows)
 
 
 def like_product(snapshots: Snapshots, partition: str, product_id: str, wanted: Wanted) -> tuple[Snapshot, bytes]:
     """The answer to product -> products, and the snapshot that gave it."""
     snapshot = snapshots.get(partition)
     return snapshot, answer_body(snapshot, similar_to_product(snapshot, product_id, wanted), "product")
+
+
+def _answer(snapshot: Snapshot, found: list[Neighbour], example: Example, query: Question) -> Response:
+    why = explained(snapshot, found, example) if query.explain else None
+    return answer(snapshot, answer_body(snapshot, found, example.question, why))
+
+
+def _begun(asking: Asking, snapshot: Snapshot, sent: Any) -> Callable[[], bytes]:
+    """Check a question of a batch and begin with its photos; its answer is had, or its error raised, by a call."""
+    try:
+        question = BatchedQuestion.model_validate(sent)
+        wanted, begun = question.wanted, asking.begun(snapshot, question)
+    except ValidationError as error:
+        return partial(refuse, error)
+    except QuestionError as error:
+        return partial(_raise, error)
+
+    def ask() -> bytes:
+        if question.product_id and not question.explain:
+            return results_body(similar_to_product(snapshot, question.product_id, wanted))
+        example = begun()
+        found = similar_to(snapshot, example, wanted)
+        return results_body(found, explained(snapshot, found, example) if question.explain else None)
+
+    return ask
+
+
+def _settled(ask: Callable[[], bytes]) -> bytes:
+    try:
+        return ask()
+    except Exception as error:  # as the question would be answered alone
+        told = current_app.make_response(current_app.handle_user_exception(error))
+        return b'{"problem":%b}' % told.get_data()
+
+
+def _raise(error: QuestionError) -> bytes:
+    raise error

@@ -5,13 +5,14 @@ Whatever is not exactly that, or has no answer, goes the long way, which answers
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from werkzeug.http import parse_etags
 
 from server.delivery import CACHING, WORTH_COMPRESSING
 from server.metrics import ROUTE
-from shared.similar import TEN, Wanted
+from shared.similar import MOST, TEN, Wanted
 from shared.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 RULE = "/v1/<department>/<domain>/products/<id:product_id>/similar"
 _PATH = re.compile("/v1/([^/]+/[^/]+)/products/(.+)/similar", re.DOTALL)
 _K = re.compile("k=([0-9]{1,4})")
+_only = lru_cache(MOST)(Wanted)
 
 
 class Quick:
@@ -54,7 +56,7 @@ class Quick:
         try:
             # WSGI hands the path's bytes over as latin-1.
             partition, product_id = (part.encode("latin-1").decode() for part in path.groups())
-            answer = self._ask(partition, product_id, Wanted(int(k[1])) if k else TEN)
+            answer = self._ask(partition, product_id, _only(int(k[1])) if k else TEN)
             worth = len(answer[1]) >= WORTH_COMPRESSING and "HTTP_ACCEPT_ENCODING" in environ
             return None if worth else answer
         except Exception:  # the long way fails too, and tells of it

@@ -7,13 +7,16 @@ is decoded.
 """
 
 import io
+import re
 import warnings
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
+from shared.errors import BadQuestion
 from shared.refusals import Kind, Refusal
 from shared.stages import stage
 
@@ -22,6 +25,9 @@ Picture: TypeAlias = NDArray[np.uint8]
 MAX_BYTES = 10 * 1024 * 1024
 MAX_PIXELS = 25_000_000
 MAX_EDGE = 1024
+# As `views` gives them.
+VIEWS = ("whole", "mirrored", "middle 80 %", "middle 60 %")
+_NUMBER = re.compile(r"[0-9]{1,6}(?:\.[0-9]{0,9})?|\.[0-9]{1,9}")
 
 # Odd metadata makes Pillow warn about pictures that decode well.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -29,12 +35,47 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 FORMATS = "JPEG, PNG, WebP, GIF, BMP" + (" or AVIF" if features.check("avif") else "")
 
 
-@stage("decode")
-def decode(data: bytes) -> Picture | Refusal:
-    """Decode an image file.
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A part of the upright picture: its left, top, width and height, in fractions of it where all are at most 1, else
+    in pixels."""
 
-    Returns the picture, or a `Refusal` of kind `empty`, `too_large`, `unsupported_format`, `too_many_pixels` or
-    `bad_image`. Never raises for bad bytes.
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Crop":
+        """Read `x,y,w,h`. Raises `BadQuestion`."""
+        parts = [part.strip() for part in text.split(",")]
+        if len(parts) != 4 or not all(map(_NUMBER.fullmatch, parts)):
+            raise BadQuestion(f"crop is {text!r:.80}; it must be x,y,w,h: four numbers, fractions or pixels.")
+        crop = cls(*map(float, parts))
+        if min(crop.width, crop.height) <= 0:
+            raise BadQuestion(f"crop is {text!r:.80}; its width and height must be more than 0.")
+        return crop
+
+    def box(self, width: int, height: int) -> tuple[int, int, int, int] | Refusal:
+        """Left, top, right and bottom in pixels of a picture of that size, at least a pixel apart."""
+        fractions = max(self.x, self.y, self.width, self.height) <= 1
+        across, down = (width, height) if fractions else (1, 1)
+        left, top = int(self.x * across), int(self.y * down)
+        right, bottom = round((self.x + self.width) * across), round((self.y + self.height) * down)
+        if right > width or bottom > height or left >= width or top >= height:
+            asked = f"{self.x:g},{self.y:g},{self.width:g},{self.height:g}"
+            return Refusal(
+                Kind.BAD_CROP, f"crop is {asked}, which is not within the picture of {width} x {height} pixels."
+            )
+        return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+@stage("decode")
+def decode(data: bytes, crop: Crop | None = None) -> Picture | Refusal:
+    """Decode an image file, or that part of it.
+
+    Returns the picture, or a `Refusal` of kind `empty`, `too_large`, `unsupported_format`, `too_many_pixels`,
+    `bad_image` or `bad_crop`. Never raises for bad bytes.
     """
     if not data:
         return Refusal(Kind.EMPTY, "The image is empty: 0 bytes.")
@@ -48,6 +89,12 @@ def decode(data: bytes) -> Picture | Refusal:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width} x {image.height}"
                 return Refusal(Kind.TOO_MANY_PIXELS, f"The image is {size} pixels; the limit is {MAX_PIXELS:,} in all.")
+            if crop:
+                upright = _upright(_eight_bit(image))
+                box = crop.box(*upright.size)
+                if isinstance(box, Refusal):
+                    return box
+                return np.array(_on_white(_shrunk(upright.crop(box))))
             # JPEG alone can decode straight to 1/2, 1/4 or 1/8 of its size.
             image.draft("RGB", (MAX_EDGE, MAX_EDGE))
             image.load()

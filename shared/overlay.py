@@ -10,12 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.columns import Column, Columns
+from shared.examples import asking
 from shared.journal import Change, Clock, Pins, Reading
+from shared.manifest import Manifest
 from shared.neighbours import DIGITS
 from shared.products import ProductImage, ProductTable, line_of
 from shared.projection import pulled
-from shared.similar import asking, best_of_each
-from shared.snapshot import Manifest, Snapshot
+from shared.similar import best_of_each
+from shared.snapshot import Snapshot
 from shared.stores import VectorStore
 from shared.vectors import Vectors, normalise, usable
 
@@ -53,13 +56,28 @@ class LiveTable(ProductTable):
         return self._numbers[product_id] if product_id in self._numbers else self._base.find(product_id)
 
 
+class LiveColumns(Columns):
+    """A snapshot's columns with the attributes of added rows behind. Columns that only those have are not known."""
+
+    def __init__(self, base: Columns, added: Sequence[Mapping[str, str]]) -> None:
+        self._base, self._added = base, added
+        self.names = base.names
+        self._keep()
+
+    def _column(self, name: str) -> Column:
+        base = self._base.column(name)
+        numbers = {value: number for number, value in enumerate(base.values)}
+        behind = [numbers.setdefault(row.get(name, ""), len(numbers)) for row in self._added]
+        return Column(name, list(numbers), np.concatenate([base.codes, np.array(behind, np.int32)]))
+
+
 class LiveStore:
     """A snapshot's store with the vectors of added products `(n, d)` behind it; `hidden` rows are never found, and are
     not in its `count`."""
 
     def __init__(self, base: VectorStore, added: Vectors, hidden: NDArray[np.bool_]) -> None:
-        self._base, self.added, self._hidden = base, added, hidden
-        self._count = int(np.count_nonzero(~hidden))
+        self._base, self.added, self.shown = base, added, ~hidden
+        self._count = int(np.count_nonzero(self.shown))
 
     @property
     def count(self) -> int:
@@ -69,20 +87,33 @@ class LiveStore:
     def dimension(self) -> int:
         return self._base.dimension
 
-    def search(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
-        fetch = min(self._base.count, 2 * k + 64)
-        while True:
-            scores, rows = self._base.search(queries, fetch)
-            scores = np.where(self._hidden[rows], -np.inf, scores)
-            if fetch == self._base.count or (np.isfinite(scores).sum(axis=1) >= k).all():
-                break
-            fetch = min(self._base.count, 4 * fetch)
-        behind = np.arange(self._base.count, len(self._hidden))
-        own = np.where(self._hidden[behind], -np.inf, queries @ self.added.T)
+    def search(
+        self, queries: Vectors, k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[Vectors, NDArray[np.int64]]:
+        shown = self.shown if allowed is None else allowed & self.shown
+        count = self._base.count
+        if allowed is None:
+            scores, rows = self._shown(queries, k)
+        elif before := int(np.count_nonzero(shown[:count])):
+            scores, rows = self._base.search(queries, min(k, before), shown[:count])
+        else:
+            scores, rows = queries[:, :0], np.zeros((len(queries), 0), np.int64)
+        behind = np.arange(count, len(shown))
+        own = np.where(shown[behind], queries @ self.added.T, -np.inf)
         scores = np.concatenate([scores, own], axis=1, dtype=np.float32)
         rows = np.concatenate([rows, np.broadcast_to(behind, own.shape)], axis=1)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(scores, best, axis=1), np.take_along_axis(rows, best, axis=1)
+
+    def _shown(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+        """What the snapshot finds, hidden rows last: few are, so to look further costs less than to leave them out."""
+        fetch = min(self._base.count, 2 * k + 64)
+        while True:
+            scores, rows = self._base.search(queries, fetch)
+            scores = np.where(self.shown[rows], scores, -np.inf)
+            if fetch == self._base.count or (np.isfinite(scores).sum(axis=1) >= k).all():
+                return scores, rows
+            fetch = min(self._base.count, 4 * fetch)
 
     def vectors(self, start: int, stop: int) -> Vectors:
         """Of rows of one product, which lie all in the snapshot or all behind it."""
@@ -132,16 +163,22 @@ class Overlay:
         rows = np.array([row for row, _ in first.values()], np.int64)
         return rows, np.array([score for _, score in first.values()], np.float32), blocked | first.keys()
 
-    def near(self, product: int, without: Collection[int]) -> tuple[NDArray[np.int64], Vectors]:
-        """The best rows of the products nearest to one, best first, and their scores: as far down as the snapshot's
-        table of neighbours is sure of them."""
+    def columns(self) -> LiveColumns:
+        """The columns of all rows."""
+        behind = range(self.base.products.rows, self.products.rows)
+        return LiveColumns(self.base.columns, [self.products.image(row).attributes for row in behind])
+
+    def near(self, product: int, without: Collection[int]) -> tuple[NDArray[np.int64], Vectors, Vectors, bool]:
+        """The best rows of the products nearest to one, best first, their scores, twice, as far down as the snapshot's
+        table of neighbours is sure of them; and whether those are all there are."""
         table, products = self.base.neighbours, self.base.products
         if product >= products.count:
-            return np.zeros(0, np.int64), np.zeros(0, np.float32)
+            return np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32), False
+        whole = table.rows.shape[1] == products.count - 1
         rows, scores = table.rows[product].astype(np.int64), table.scores[product]
         if self.added:
             # What the table does not hold scores at most this, and stands before what was added.
-            floor = -np.inf if len(rows) == products.count - 1 else scores[-1]
+            floor = -np.inf if whole else scores[-1]
             own = (asking(self.products, self.store, product) @ self.store.added.T)[0].round(DIGITS)
             sure = np.flatnonzero(own > floor)
             own, added = best_of_each(own[sure], products.rows + sure, self.products.owners(products.rows + sure))
@@ -152,7 +189,7 @@ class Overlay:
         shown = ~self.hidden[owners]
         if without:
             shown &= np.isin(owners, list(without), invert=True)
-        return rows[shown], scores[shown]
+        return rows[shown], scores[shown], scores[shown], whole
 
 
 def lay(base: Snapshot, reading: Reading, before: Overlay | None = None) -> Overlay | None:

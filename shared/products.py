@@ -13,7 +13,7 @@ import hashlib
 import json
 import mmap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class ProductImage:
 @dataclass(frozen=True, slots=True)
 class Neighbour:
     """One answer: a product, by the image of it that matched best. `score` is the cosine, -1 to 1; `verdict` what that
-    means on this catalog ("" where that was not fitted).
+    means on this catalog ("" where that was not fitted); `row` the image's row.
 
     `line` is the image as the table holds it, JSON, so that answering over HTTP need not take it apart.
     """
@@ -50,15 +50,12 @@ class Neighbour:
     score: float
     line: bytes
     verdict: str = ""
+    row: int = -1
 
     @property
     def image(self) -> ProductImage:
         """The image that matched best."""
         return ProductImage(**json.loads(self.line))
-
-    def ranked(self, rank: int) -> "Neighbour":
-        """The same answer at another place."""
-        return replace(self, rank=rank)
 
 
 def write_products(images: Sequence[ProductImage], folder: Path) -> None:
@@ -158,7 +155,7 @@ class ProductTable:
         """The rows of a product."""
         return range(int(self.starts[product]), int(self.starts[product + 1]))
 
-    def owners(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def owners(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
         """The product of each row."""
         return np.searchsorted(self.starts, rows, side="right") - 1
 

@@ -20,6 +20,7 @@ class Kind(StrEnum):
     TIMEOUT = "timeout"
     CONNECTION_FAILED = "connection_failed"
     TLS_ERROR = "tls_error"
+    REFUSED_ADDRESS = "refused_address"
     REFUSED_REDIRECT = "refused_redirect"
     TOO_LARGE = "too_large"
     # the picture
@@ -27,6 +28,7 @@ class Kind(StrEnum):
     UNSUPPORTED_FORMAT = "unsupported_format"
     BAD_IMAGE = "bad_image"
     TOO_MANY_PIXELS = "too_many_pixels"
+    BAD_CROP = "bad_crop"
     # the vector
     BAD_VECTOR = "bad_vector"
 

@@ -1,31 +1,25 @@
-"""The two questions over one open snapshot. No HTTP in it: serving, evaluating and precomputing ask the same code.
+"""The questions over one open snapshot. No HTTP in it: serving, evaluating and precomputing ask the same code.
 
 A product counts once, by its best image; the asked product is never among its own answers; equal scores stand in the
 catalog's order.
 """
 
-from collections.abc import Collection
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.embedders import Embedder
-from shared.errors import BadPicture, BadQuestion, UnknownProduct
-from shared.images import Picture, decode, square, views
-from shared.neighbours import DIGITS, mean_directions
-from shared.products import Neighbour, ProductTable
-from shared.projection import Projection
-from shared.refusals import Kind, Refusal
+from shared.errors import BadQuestion, UnknownProduct
+from shared.examples import Example, asking, photo_example
+from shared.filters import Filter
+from shared.neighbours import DIGITS
+from shared.products import Neighbour
 from shared.snapshot import Snapshot
 from shared.stages import stage
-from shared.stores import VectorStore
-from shared.vectors import Vectors, normalise, usable
-from shared.verdicts import evidence
-
-if TYPE_CHECKING:
-    from shared.overlay import Overlay
+from shared.vectors import Vectors
+from shared.verdicts import Verdicts, evidence
 
 MOST = 1000
 
@@ -33,20 +27,68 @@ MOST = 1000
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is wanted of the answers: how many; whether variants of one thing count once; how much unlikeness among them
-    is worth against likeness to the question (0 to 1). Raises `BadQuestion`."""
+    is worth against likeness to the question (0 to 1); after how many they begin; how alike they are at least, by score
+    and by verdict ("" for any); which products are none; which images count. Raises `BadQuestion`."""
 
     k: int = 10
     collapse: bool = False
     diversity: float = 0.0
+    offset: int = 0
+    min_score: float = -1.0
+    verdict: str = ""
+    exclude: frozenset[str] = frozenset()
+    filter: Filter | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.k <= MOST:
             raise BadQuestion(f"k is {self.k}; it must be a whole number from 1 to {MOST:,}.")
+        if not 0 <= self.offset <= MOST - self.k:
+            raise BadQuestion(
+                f"offset is {self.offset}; it must be a whole number, with k from 0 to {MOST:,} together."
+            )
         if not 0 <= self.diversity <= 1:
             raise BadQuestion(f"diversity is {self.diversity}; it must be a number from 0 to 1.")
+        if not -1 <= self.min_score <= 1:
+            raise BadQuestion(f"min_score is {self.min_score}; it must be a number from -1 to 1.")
+        if self.verdict not in ("", "similar", "variant", "same"):
+            raise BadQuestion(f"verdict is {self.verdict!r:.80}; it must be same, variant or similar.")
+        if len(self.exclude) > MOST:
+            raise BadQuestion(f"exclude has {len(self.exclude):,} products; the limit is {MOST:,}.")
+
+    @property
+    def last(self) -> int:
+        """How many answers must be known to give the wanted ones."""
+        return self.offset + self.k
+
+    @property
+    def arranged(self) -> bool:
+        """Whether answers stand in another order than that of their scores, or make each other superfluous."""
+        return self.collapse or self.diversity > 0
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but `k` is wanted."""
+        return not (
+            self.collapse or self.diversity or self.offset or self.verdict or self.exclude or self.filter
+        ) and self.min_score == -1.0  # fmt: skip
 
 
 TEN = Wanted()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """The best row of each of the nearest products `(n,)`, and its score, best first; `evidence` is what verdicts go
+    by; `whole`: there are no others."""
+
+    rows: NDArray[np.integer]
+    scores: Vectors
+    evidence: NDArray[np.floating]
+    whole: bool
+
+    def where(self, kept: NDArray[np.bool_ | np.int64] | slice) -> "_Ranking":
+        """Those products alone, in that order."""
+        return replace(self, rows=self.rows[kept], scores=self.scores[kept], evidence=self.evidence[kept])
 
 
 def similar_to_product(snapshot: Snapshot, product_id: str, wanted: Wanted = TEN) -> list[Neighbour]:
@@ -55,70 +97,54 @@ def similar_to_product(snapshot: Snapshot, product_id: str, wanted: Wanted = TEN
     if product is None:
         raise UnknownProduct(f"The product {product_id!r} is not in the index of {snapshot.manifest.partition}.")
     if snapshot.overlay:
-        return _since_changed(snapshot, snapshot.overlay, product_id, product, wanted)
+        return _since_changed(snapshot, product_id, product, wanted)
     table = snapshot.neighbours
-    plain = not (wanted.collapse or wanted.diversity)
-    if plain and (wanted.k <= table.rows.shape[1] or table.rows.shape[1] == snapshot.products.count - 1):
-        return _answers(snapshot, table.rows[product, : wanted.k], table.scores[product, : wanted.k], "product")
-    asked = asking(snapshot.products, snapshot.store, product)
-    return similar_to_vectors(snapshot, asked, wanted, "product", {product})
+    whole = table.rows.shape[1] == snapshot.products.count - 1
+    if wanted.plain and (whole or wanted.k <= table.rows.shape[1]):
+        rows, scores = table.rows[product, : wanted.k], table.scores[product, : wanted.k]
+        return _answers(snapshot, rows, scores, scores, "product")
+    rows, scores = table.rows[product], table.scores[product]
+    return _near(snapshot, product, _Ranking(rows, scores, scores, whole), wanted)
 
 
-def _since_changed(
-    snapshot: Snapshot, overlay: "Overlay", product_id: str, product: int, wanted: Wanted
+def _since_changed(snapshot: Snapshot, product_id: str, product: int, wanted: Wanted) -> list[Neighbour]:
+    """The same under live changes: what is pinned first, of what is wanted, then the others."""
+    assert snapshot.overlay
+    rows, scores, apart = snapshot.overlay.pinned(product_id, product)
+    pinned = _Ranking(rows, scores, scores, whole=False)
+    kept = ~np.isin(snapshot.products.owners(rows), _numbers(snapshot, wanted.exclude))
+    if wanted.filter:
+        kept &= snapshot.allowed(wanted.filter)[rows]
+    pinned = _alike(snapshot, pinned.where(kept), wanted, "product")
+    first = _answers(snapshot, pinned.rows, pinned.scores, pinned.evidence, "product")
+    if left := max(0, wanted.last - len(first)):
+        near = _Ranking(*snapshot.overlay.near(product, apart))
+        first += _near(snapshot, product, near, replace(wanted, k=left, offset=0), frozenset(apart))
+    page = first[wanted.offset : wanted.last]
+    return [replace(answer, rank=rank) for rank, answer in enumerate(page, wanted.offset + 1)]
+
+
+def _near(
+    snapshot: Snapshot, product: int, table: _Ranking, wanted: Wanted, without: frozenset[int] = frozenset()
 ) -> list[Neighbour]:
-    """The same under live changes: what is pinned first, then from the table of neighbours as far as it goes."""
-    rows, scores, apart = overlay.pinned(product_id, product)
-    first = _answers(snapshot, rows[: wanted.k], scores[: wanted.k], "product")
-    left = wanted.k - len(first)
-    if not left:
-        return first
-    plain = not (wanted.collapse or wanted.diversity)
-    rows, scores = overlay.near(product, apart) if plain else (rows[:0], scores[:0])
-    if len(rows) >= left:
-        rest = _answers(snapshot, rows[:left], scores[:left], "product")
-    else:
-        asked = asking(snapshot.products, snapshot.store, product)
-        rest = similar_to_vectors(snapshot, asked, replace(wanted, k=left), "product", {product, *apart})
-    return first + [answer.ranked(rank) for rank, answer in enumerate(rest, len(first) + 1)]
-
-
-def asking(products: ProductTable, store: VectorStore, product: int) -> Vectors:
-    """What a product asks with: a unit vector `(1, d)`."""
-    images = products.images(product)
-    mine = store.vectors(images.start, images.stop)
-    return mean_directions(mine, np.array([0, len(mine)], np.int32))
+    """The answers to a product: from what a table knows of its nearest, where that is enough."""
+    if not (wanted.arranged or wanted.filter):
+        others = ~np.isin(snapshot.products.owners(table.rows), _numbers(snapshot, wanted.exclude))
+        ranking = _alike(snapshot, table.where(others), wanted, "product")
+        if ranking.whole or len(ranking.rows) >= wanted.last:
+            return _page(snapshot, ranking, "product", wanted)
+    asks = asking(snapshot.products, snapshot.store, product)
+    return similar_to_vectors(snapshot, asks, wanted, "product", without | {product})
 
 
 def similar_to_photo(snapshot: Snapshot, embedder: Embedder, photo: bytes, wanted: Wanted = TEN) -> list[Neighbour]:
     """The products that look most like this photo. Raises `BadPicture`."""
-    picture = decode(photo)
-    if isinstance(picture, Refusal):
-        raise BadPicture(picture.kind, picture.detail)
-    return similar_to_vectors(snapshot, embed_photo(snapshot, embedder, picture), wanted)
+    return similar_to(snapshot, photo_example(snapshot, embedder, photo), wanted)
 
 
-def embed_photo(snapshot: Snapshot, embedder: Embedder, picture: Picture) -> Vectors:
-    """One picture -> a unit vector `(1, d)` of the snapshot's space. Raises `BadPicture` where there is none."""
-    raw = embed_views(snapshot.views, embedder, picture)
-    vectors = photo_vector(snapshot.projection, raw, snapshot.spec.plain_dimension)
-    if not usable(vectors).all():
-        raise BadPicture(Kind.BAD_VECTOR, "The network gives no vector for this picture. Send another one.")
-    return vectors
-
-
-def embed_views(several: bool, embedder: Embedder, picture: Picture) -> Vectors:
-    """One picture as a photo -> the raw vectors of its views `(views, d)`."""
-    size = embedder.spec.image_size
-    return embedder.embed(views(picture, size) if several else square(picture, size)[None])
-
-
-def photo_vector(projection: Projection | None, raw: Vectors, plain: int) -> Vectors:
-    """The raw vectors of a photo's views `(views, d)` -> its unit vector `(1, k)` in the space of the catalog.
-
-    Without a projection, that of its first `plain` values.
-    """
-    return projection.photo(raw) if projection else normalise(normalise(raw[:, :plain]).mean(axis=0, keepdims=True))
+def similar_to(snapshot: Snapshot, example: Example, wanted: Wanted = TEN) -> list[Neighbour]:
+    """The products that look most like this, whatever it is."""
+    return similar_to_vectors(snapshot, example.vector, wanted, example.question, example.products)
 
 
 @stage("search")
@@ -127,33 +153,43 @@ def similar_to_vectors(
     queries: Vectors,
     wanted: Wanted = TEN,
     question: str = "photo",
-    without: Collection[int] = (),
+    without: frozenset[int] = frozenset(),
 ) -> list[Neighbour]:
     """The products nearest to any of the unit vectors `(n, d)`, without the products of those numbers."""
-    if not (wanted.collapse or wanted.diversity):
-        rows, scores = _nearest(snapshot, queries, max(2, wanted.k), without)
-        return _answers(snapshot, rows, scores, question)[: wanted.k]
-    fold = _fold(snapshot) if wanted.collapse else np.inf
-    pool = 4 * wanted.k + 16
+    if not wanted.arranged:
+        ranking = _ranking(snapshot, queries, wanted.last, wanted, question, without)
+        return _page(snapshot, ranking, question, wanted)
+    fold = _verdicts(snapshot, "product").variant if wanted.collapse else np.inf
+    chosen: list[int] = []
+    upto = 10
     while True:
-        rows, scores = _nearest(snapshot, queries, pool, without)
-        answers = _answers(snapshot, rows, scores, question)
-        vectors = np.concatenate([snapshot.store.vectors(row, row + 1) for row in rows.tolist()] or [queries[:0]])
-        chosen = arranged(scores, vectors, wanted.k, fold, wanted.diversity)
-        if len(chosen) == wanted.k or len(rows) < pool:
-            return [answers[at].ranked(rank) for rank, at in enumerate(chosen, 1)]
-        pool *= 4
+        # The first 10 are chosen from as many candidates whatever is wanted, and so on, so that pages fit together.
+        ranking = _ranking(snapshot, queries, 4 * upto + 16, wanted, question, without)
+        vectors = np.concatenate(
+            [snapshot.store.vectors(row, row + 1) for row in ranking.rows.tolist()] or [queries[:0]]
+        )
+        count = wanted.last if ranking.whole else min(upto, wanted.last)
+        chosen = arranged(ranking.scores, vectors, count, fold, wanted.diversity, chosen)
+        if len(chosen) == wanted.last or ranking.whole:
+            return _page(snapshot, ranking.where(np.array(chosen, np.int64)), question, wanted)
+        upto *= 4
 
 
-def arranged(scores: Vectors, vectors: Vectors, k: int, fold: float, diversity: float) -> list[int]:
-    """Which of the candidates, best first, `(n,)` and `(n, d)`, to show, in which order.
+def arranged(
+    scores: Vectors, vectors: Vectors, k: int, fold: float, diversity: float, before: Sequence[int] = ()
+) -> list[int]:
+    """Which of the candidates, best first, `(n,)` and `(n, d)`, to show, in which order, after those of `before`.
 
     Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998); what is as near as `fold` to one that was chosen
     is left out.
     """
-    chosen: list[int] = []
+    chosen = list(before)
     left = np.ones(len(scores), bool)
     nearest = np.zeros(len(scores), np.float32)
+    if chosen:
+        nearest = (vectors @ vectors[chosen].T).max(axis=1)
+        left = nearest < fold
+        left[chosen] = False
     while len(chosen) < k and left.any():
         worth = (1 - diversity) * scores - diversity * nearest
         best = int(np.where(left, worth, -np.inf).argmax())
@@ -165,32 +201,67 @@ def arranged(scores: Vectors, vectors: Vectors, k: int, fold: float, diversity: 
     return chosen
 
 
-def _fold(snapshot: Snapshot) -> float:
-    verdicts = snapshot.verdicts.get("product")
+def _verdicts(snapshot: Snapshot, question: str) -> Verdicts:
+    verdicts = snapshot.verdicts.get(question)
+    if not question:
+        raise BadQuestion(
+            "verdict is asked of several examples; it is known of one product or one photo. Leave it out."
+        )
     if verdicts is None:
         raise BadQuestion("This snapshot does not know what a variant is: its verdicts were not fitted. Index again.")
-    return verdicts.variant
+    return verdicts
+
+
+def _numbers(snapshot: Snapshot, product_ids: Iterable[str]) -> list[int]:
+    found = map(snapshot.products.find, product_ids)
+    return [number for number in found if number is not None]
+
+
+def _ranking(
+    snapshot: Snapshot, queries: Vectors, k: int, wanted: Wanted, question: str, without: frozenset[int]
+) -> _Ranking:
+    """The `k` nearest products, at least 2, of those that are wanted and alike enough."""
+    k = max(2, k)
+    allowed = snapshot.allowed(wanted.filter) if wanted.filter else None
+    unwanted = without.union(_numbers(snapshot, wanted.exclude))
+    rows, scores = _nearest(snapshot, queries, k, unwanted, allowed)
+    weighed: NDArray[np.floating] = scores
+    if question == "photo" and question in snapshot.verdicts:
+        # A product does not compete for being itself, so its answers' scores are the evidence. A photo's answers
+        # compete with all products, wanted or not.
+        restricted = allowed is not None or unwanted
+        weighed = evidence(scores, _nearest(snapshot, queries, 2, without, None)[1] if restricted else scores[:2])
+    return _alike(snapshot, _Ranking(rows, scores, weighed, len(rows) < k), wanted, question)
+
+
+def _alike(snapshot: Snapshot, ranking: _Ranking, wanted: Wanted, question: str) -> _Ranking:
+    """The ranking as far as answers are as alike as is wanted."""
+    kept = ranking.scores >= wanted.min_score
+    if wanted.verdict:
+        kept &= ranking.evidence.astype(np.float64) >= _verdicts(snapshot, question).least(wanted.verdict)
+    return ranking if kept.all() else replace(ranking.where(kept), whole=True)
 
 
 def _nearest(
-    snapshot: Snapshot, queries: Vectors, k: int, without: Collection[int]
+    snapshot: Snapshot, queries: Vectors, k: int, without: frozenset[int], allowed: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.int64], Vectors]:
     """The best rows of the `k` nearest products, and their scores, best first."""
     store, table = snapshot.store, snapshot.products
-    fetch = min(store.count, 4 * k + 64)
-    if not fetch:  # all of it was deleted, or is unavailable
-        return np.zeros(0, np.int64), queries[0, :0]
+    count = store.count if allowed is None else int(np.count_nonzero(allowed))
+    if not count:  # nothing is allowed, or all of it was deleted or is unavailable
+        return np.empty(0, np.int64), np.empty(0, np.float32)
+    fetch = min(count, 4 * (k + len(without)) + 64)
     while True:
-        scores, rows = store.search(queries, fetch)
+        scores, rows = store.search(queries, fetch, allowed)
         # What was not fetched scores at most this, so products above it are final.
         floor = float(scores[:, -1].max().round(DIGITS))
         best_scores, best_rows = best_of_each(scores.round(DIGITS).ravel(), rows.ravel(), table.owners(rows.ravel()))
         if without:
-            others = np.isin(table.owners(best_rows), list(without), invert=True)
+            others = ~np.isin(table.owners(best_rows), list(without))
             best_scores, best_rows = best_scores[others], best_rows[others]
-        if fetch == store.count or int((best_scores > floor).sum()) >= k:
+        if fetch == count or int((best_scores > floor).sum()) >= k:
             return best_rows[:k], best_scores[:k]
-        fetch = min(store.count, 2 * fetch)
+        fetch = min(count, 2 * fetch)
 
 
 def best_of_each(
@@ -203,14 +274,24 @@ def best_of_each(
     return scores[kept], rows[kept]
 
 
-def _answers(snapshot: Snapshot, rows: NDArray[np.integer], scores: Vectors, question: str) -> list[Neighbour]:
-    verdicts = snapshot.verdicts.get(question)
-    # A product does not compete for being itself, so its answers' scores are the evidence.
-    weighed = evidence(scores) if question == "photo" else scores
-    line = snapshot.products.line
+def _page(snapshot: Snapshot, ranking: _Ranking, question: str, wanted: Wanted) -> list[Neighbour]:
+    """The wanted part of the ranking."""
+    page = ranking.where(slice(wanted.offset, wanted.last))
+    return _answers(snapshot, page.rows, page.scores, page.evidence, question, wanted.offset + 1)
+
+
+def _answers(
+    snapshot: Snapshot,
+    rows: NDArray[np.integer],
+    scores: Vectors,
+    weighed: NDArray[np.floating],
+    question: str,
+    first: int = 1,
+) -> list[Neighbour]:
+    verdicts, line = snapshot.verdicts.get(question), snapshot.products.line
     return [
-        Neighbour(rank, round(score, DIGITS), line(row), verdicts.of(weight) if verdicts else "")
+        Neighbour(rank, round(score, DIGITS), line(row), verdicts.of(weight) if verdicts else "", row)
         for rank, (row, score, weight) in enumerate(
-            zip(rows.tolist(), scores.tolist(), weighed.tolist(), strict=True), 1
+            zip(rows.tolist(), scores.tolist(), weighed.tolist(), strict=True), first
         )
     ]

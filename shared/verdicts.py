@@ -35,6 +35,10 @@ class Verdicts:
             return "none"
         return "same" if evidence >= self.same else "variant" if evidence >= self.variant else "similar"
 
+    def least(self, verdict: str) -> float:
+        """The least evidence for `same`, `variant` or `similar`."""
+        return {"same": self.same, "variant": self.variant, "similar": self.similar}[verdict]
+
     @classmethod
     def from_manifest(cls, quality: Mapping[str, Any]) -> dict[str, "Verdicts"]:
         """Question ("photo" or "product") -> its verdicts; empty where none were fitted. Raises `SnapshotError`."""
@@ -44,11 +48,13 @@ class Verdicts:
             raise SnapshotError(f"The manifest's verdicts are not readable: {error}") from error
 
 
-def evidence(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Scores of one question's answers, best first, `(n,)` -> the evidence for each `(n,)`."""
+def evidence(scores: NDArray[np.floating], best: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
+    """Scores of one question's answers, best first, `(n,)` -> the evidence for each `(n,)`.
+
+    `best` are the two best scores of all products, where these are not among the answers.
+    """
     wide = np.asarray(scores, np.float64)
-    if len(wide) < 2:
+    rivals = wide if best is None else np.asarray(best, np.float64)
+    if len(rivals) < 2:
         return wide
-    rivals = np.full(len(wide), wide[0])
-    rivals[0] = wide[1]
-    return np.asarray(wide + _LEAD * (wide - rivals))
+    return np.asarray(wide + _LEAD * (wide - np.where(wide >= rivals[0], rivals[1], rivals[0])))

@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -164,9 +164,12 @@ def snapshot_of(
     partition: Partition = HOCKEY,
     quality: Mapping[str, Any] = MappingProxyType({}),
     found: Mapping[str, float] = MappingProxyType({}),
+    attributes: Sequence[Mapping[str, str]] = (),
 ) -> Snapshot:
     """A current snapshot of these unit vectors; `products[i]` is the product of row i."""
-    images = [ProductImage(p, f"i{n}", f"http://cdn/{n}.jpg", {"name": f"{p}!"}) for n, p in enumerate(products)]
+    of_rows = attributes or [{"name": f"{product}!"} for product in products]
+    named = enumerate(zip(products, of_rows, strict=True))
+    images = [ProductImage(product, f"i{n}", f"http://cdn/{n}.jpg", own) for n, (product, own) in named]
     report = {"found": dict(found)}
     network = load("colour_grid")
     draft = Draft(partition, images, vectors, network, None, "faiss", {"uri": "x"}, {}, report, b"row\n", dict(quality))

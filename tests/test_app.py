@@ -69,11 +69,35 @@ def results(answer: TestResponse) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("wrong", ["diversity=2", "diversity=x", "diversity=-1", "diversity=nan", "collapse=brand"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "diversity=2", "diversity=x", "diversity=-1", "diversity=nan", "collapse=brand", "offset=-1", "offset=x",
+        "offset=1001", "offset=991", "min_score=1.01", "min_score=nan", "verdict=none",
+        "filter=colour:red", "filter=name", "filter=name:1..2", "exclude=%22a", "exclude=%22a%22b",
+    ],
+)  # fmt: skip
 def test_wrong_parameters_are_named(client: FlaskClient, wrong: str) -> None:
     answer = client.get(f"/v1/371/0341/products/p3/similar?{wrong}")
     assert answer.status_code == 400
     assert answer.get_json()["detail"].startswith(wrong.partition("=")[0])
+
+
+def test_what_is_wanted_of_the_answers(client: FlaskClient) -> None:
+    def ids(query: str) -> list[str]:
+        found = client.get(f"/v1/371/0341/products/p3/similar?{query}")
+        return [result["product_id"] for result in json.loads(found.data)["results"]]
+
+    everything = ids("k=1000")
+    assert ids("k=5&offset=5") == everything[5:10]
+    odd = [name for name in ODD if name not in ("//", "x" * 9000)]
+    assert ids("k=1000&exclude=p1,p2&exclude=p4,%22" + quote("a/b") + "%22") == [
+        name for name in everything if name not in ("p1", "p2", "p4", "a/b")
+    ]
+    assert set(ids("filter=name:P1!,p2!&filter=name:p2!")) == {"p2"}
+    assert set(ids("filter=" + quote(";".join(f'name:"{name}!"' for name in odd[:1])))) == {odd[0]}
+    scores = [result["score"] for result in results(client.get("/v1/371/0341/products/p3/similar?k=1000"))]
+    assert len(ids(f"k=1000&min_score={scores[7]}")) == 8
 
 
 def test_product_to_products(client: FlaskClient) -> None:

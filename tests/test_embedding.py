@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from server.app import create_app
+from server.asking import PHOTOS_AT_ONCE
 from server.embedding import MOST_WAITING, Batches, EmbeddingServer
-from server.questions import PHOTOS_AT_ONCE
 from server.reload import Snapshots
 from server.remote import RemoteNetworks
 from server.wire import Frame, Word, receive, send

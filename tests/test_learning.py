@@ -8,9 +8,9 @@ import pytest
 from indexer.fitting import Features, Recipe, fit
 from indexer.learning import Learned, learn
 from shared.errors import SnapshotError
+from shared.examples import photo_vector
 from shared.products import write_array
 from shared.projection import Projection, rooted
-from shared.similar import photo_vector
 from shared.vectors import Vectors, normalise
 
 PRODUCTS, WIDTH = 40, 64

@@ -63,3 +63,26 @@ def test_a_file_that_is_no_index_is_named(tmp_path: Path) -> None:
     (tmp_path / "index.faiss").write_bytes(b"junk" * 10)
     with pytest.raises(SnapshotError, match=r"index\.faiss"):
         stores.open_store(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("gathered", [0, 1000])
+def test_search_among_allowed_rows_equals_brute_force(
+    store: VectorStore, share: float, gathered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.stores.faiss._GATHERED", gathered)
+    rng = np.random.default_rng(5)
+    allowed = rng.random(200) < share
+    queries = normalise(rng.normal(size=(7, 16)).astype(np.float32))
+    wanted = np.where(allowed, queries @ VECTORS.T, -np.inf)
+    for k in (1, int(allowed.sum())):
+        scores, rows = store.search(queries, k, allowed)
+        assert (rows == np.argsort(-wanted, axis=1)[:, :k]).all()
+        assert np.allclose(scores, np.sort(wanted, axis=1)[:, ::-1][:, :k], atol=1e-6)
+
+
+def test_a_wrong_mask_never_reaches_the_engine(store: VectorStore) -> None:
+    with pytest.raises(ValueError, match="k is 3; it must be 1 to 2"):
+        store.search(VECTORS[:1], 3, np.arange(200) < 2)
+    with pytest.raises(ValueError, match="allowed has the shape"):
+        store.search(VECTORS[:1], 1, np.ones(199, bool))

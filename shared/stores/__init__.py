@@ -22,8 +22,11 @@ class VectorStore(Protocol):
     @property
     def dimension(self) -> int: ...
 
-    def search(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
-        """`(n, d)` -> scores `(n, k)`, best first, and their rows `(n, k)`. `k` must be 1 to `count`."""
+    def search(
+        self, queries: Vectors, k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[Vectors, NDArray[np.int64]]:
+        """`(n, d)` -> scores `(n, k)`, best first, and their rows `(n, k)`; only of rows that are `allowed` `(count,)`,
+        exactly. `k` must be 1 to the number of those."""
         ...
 
     def vectors(self, start: int, stop: int) -> Vectors:
