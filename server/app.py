@@ -57,6 +57,7 @@ def create_app(snapshots: Snapshots, fetch: Callable[[str], bytes] | None = None
         validation_error_status="4XX",
         validation_error_callback=refuse,
         doc_ui=False,
+        security_schemes={},
     )
     app.request_class = CheckedRequest
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=False)
@@ -102,7 +103,9 @@ def _add_errors(app: Flask) -> None:
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
-        return problem(error.code or 500, error.name, error.description or "")
+        response = problem(error.code or 500, error.name, error.description or "")
+        response.headers.extend(header for header in error.get_headers() if header[0] != "Content-Type")
+        return response
 
     @app.errorhandler(Exception)
     def program_error(error: Exception) -> Response:
