@@ -2,7 +2,7 @@
 
 import csv
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -41,13 +41,14 @@ _FILTER = (
 )
 _CROP = "`x,y,w,h`: a part of the upright photo; fractions of it where all are at most 1, else pixels."
 MOST_QUESTIONS = 100
-_WHOLE, _NUMBER = "-?[0-9]{1,9}", r"-?[0-9]*\.?[0-9]{1,9}"
-Count = Annotated[int, _between(1, MOST, _WHOLE, "a whole number"), Field(ge=1, le=MOST)]
-Skipped = Annotated[int, _between(0, MOST, _WHOLE, "a whole number"), Field(ge=0, le=MOST)]
-Score = Annotated[float, _between(-1, 1, _NUMBER, "a number"), Field(ge=-1, le=1)]
-Weight = Annotated[float, _between(0.01, 100, _NUMBER, "a number"), Field(ge=0.01, le=100)]
+_WHOLE, _NUMBER = "-?[0-9]{1,9}", r"-?[0-9]*\.?[0-9]{1,20}(?:e-?[0-9]{1,3})?"
+Count = Annotated[int, Field(ge=1, le=MOST), _between(1, MOST, _WHOLE, "a whole number")]
+Skipped = Annotated[int, Field(ge=0, le=MOST), _between(0, MOST, _WHOLE, "a whole number")]
+Score = Annotated[float, Field(ge=-1, le=1), _between(-1, 1, _NUMBER, "a number")]
+Weight = Annotated[float, Field(ge=0.01, le=100), _between(0.01, 100, _NUMBER, "a number")]
+ProductId = Annotated[str, Field(json_schema_extra={"example": "8300037"})]
 Truth = Annotated[bool, BeforeValidator(_truth)]
-Share = Annotated[float, _between(0, 1, _NUMBER, "a number"), Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1), _between(0, 1, _NUMBER, "a number")]
 
 PageSize = Annotated[int, _between(1, 200, _WHOLE, "a whole number"), Field(ge=1, le=200)]
 Start = Annotated[int, _between(0, 999_999_999, _WHOLE, "a whole number"), Field(ge=0)]
@@ -57,14 +58,14 @@ Edge = Annotated[int, _between(16, MAX_EDGE, _WHOLE, "a whole number"), Field(ge
 class AnyProductPath(BaseModel):
     """A product, in whichever partitions it is. Its id may hold any character, slashes too."""
 
-    product_id: str
+    product_id: ProductId
 
 
 class PartitionPath(BaseModel):
     """A department and a domain."""
 
-    department: str
-    domain: str
+    department: str = Field(json_schema_extra={"example": "371"})
+    domain: str = Field(json_schema_extra={"example": "0341"})
 
     @property
     def partition(self) -> str:
@@ -74,7 +75,7 @@ class PartitionPath(BaseModel):
 class ProductPath(PartitionPath):
     """A product of a partition. Its id may hold any character, slashes too."""
 
-    product_id: str
+    product_id: ProductId
 
 
 class Question(BaseModel):
@@ -119,10 +120,21 @@ class PhotoQuestion(Question):
     crop: str | None = Field(None, description=_CROP)
 
 
+def _strict(*kinds: str) -> ConfigDict:
+    """A body that has one of these, and nothing unknown."""
+    return ConfigDict(extra="forbid", json_schema_extra={"oneOf": [{"required": [kind]} for kind in kinds]})
+
+
+def _shown(example: dict[str, Any]) -> ConfigDict:
+    """A body such as this one, with nothing unknown."""
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [example]})
+
+
 class ProductOrPhoto(BaseModel):
     """A product, or a photo; one of them."""
 
-    model_config = ConfigDict(extra="forbid")
+    kinds: ClassVar[tuple[str, ...]] = ("product_id", "image_base64", "image_url")
+    model_config = _strict(*kinds)
 
     product_id: str = Field("", min_length=1)
     image_base64: str = Field("", min_length=1)
@@ -131,16 +143,12 @@ class ProductOrPhoto(BaseModel):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        given = [name for name in self._kinds if getattr(self, name)]
+        given = [name for name in self.kinds if getattr(self, name)]
         if len(given) != 1:
-            raise PydanticCustomError("one", f"it must have one of {', '.join(self._kinds)}")
+            raise PydanticCustomError("one", f"it must have one of {', '.join(self.kinds)}")
         if self.crop is not None and not given[0].startswith("image_"):
             raise PydanticCustomError("crop", "crop is of a photo")
         return self
-
-    @property
-    def _kinds(self) -> tuple[str, ...]:
-        return ("product_id", "image_base64", "image_url")
 
 
 class Example(ProductOrPhoto):
@@ -152,7 +160,7 @@ class Example(ProductOrPhoto):
 class Examples(BaseModel):
     """What the answers shall look like, and what not."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = _shown({"like": [{"product_id": "8300037", "weight": 2}], "unlike": [{"product_id": "8300074"}]})
 
     like: list[Example] = Field(min_length=1, max_length=MOST_EXAMPLES)
     unlike: list[Example] = Field([], max_length=MOST_EXAMPLES - 1)
@@ -161,16 +169,13 @@ class Examples(BaseModel):
 class BatchedQuestion(ProductOrPhoto, Question):
     """Any question: after a product, a photo, or several of them."""
 
-    model_config = ConfigDict(extra="forbid")
+    kinds = (*ProductOrPhoto.kinds, "like")
+    model_config = _strict(*kinds)
 
     exclude: str | list[str] = Field([], description="Product ids that are no answers.")  # type: ignore[assignment]
     filter: str | list[str] = Field([], description=_FILTER)  # type: ignore[assignment]
     like: list[Example] = Field([], min_length=1, max_length=MOST_EXAMPLES)
     unlike: list[Example] = Field([], max_length=MOST_EXAMPLES - 1)
-
-    @property
-    def _kinds(self) -> tuple[str, ...]:
-        return ("product_id", "image_base64", "image_url", "like")
 
     @property
     def excluded(self) -> frozenset[str]:
@@ -180,7 +185,7 @@ class BatchedQuestion(ProductOrPhoto, Question):
 class Batch(BaseModel):
     """Questions that are answered together. Each is checked for itself, so that one that is wrong costs only itself."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = _shown({"questions": [{"product_id": "8300037", "k": 3}, {"like": [{"product_id": "8300074"}]}]})
 
     questions: list[SkipValidation[BatchedQuestion]] = Field(min_length=1, max_length=MOST_QUESTIONS)
 

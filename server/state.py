@@ -1,14 +1,51 @@
 """What serves here, and whether it can."""
 
-from typing import Any
+from typing import Any, Literal
 
 from flask import Response
 from flask_openapi3 import OpenAPI, Tag
+from pydantic import BaseModel, Field
 
 from server.answers import json_answer
 from server.reload import Snapshots
 from shared.errors import NotReady
 from shared.snapshot import Snapshot
+
+
+class Index(BaseModel):
+    """An index that serves, and how photos are with it: `ready`, `loading`, `off`, or why they cannot be searched."""
+
+    department: str
+    domain: str
+    snapshot: str
+    created: str
+    products: int
+    count: int = Field(description="Images.")
+    dimension: int
+    model: str
+    failures: dict[str, int] = Field(description="Refused rows of the catalog, by kind.")
+    photo_search: str
+
+
+class Indexes(BaseModel):
+    """All of them."""
+
+    indexes: list[Index]
+
+
+class Health(BaseModel):
+    """The server is alive."""
+
+    status: Literal["alive"]
+
+
+class Readiness(BaseModel):
+    """Both questions can be answered; how photos are with each partition, and which snapshots were refused, and why."""
+
+    status: Literal["ready"]
+    photo_search: dict[str, str]
+    refused: dict[str, str]
+
 
 _TAGS = [Tag(name="state", description="What serves here?")]
 
@@ -16,17 +53,17 @@ _TAGS = [Tag(name="state", description="What serves here?")]
 def add_state(app: OpenAPI, snapshots: Snapshots) -> None:
     """Add the routes."""
 
-    @app.get("/v1/indexes", tags=_TAGS)
+    @app.get("/v1/indexes", tags=_TAGS, responses={200: Indexes})
     def indexes() -> Response:
         """The indexes that serve"""
         return json_answer({"indexes": [_index(snapshots, snapshot) for snapshot in snapshots.open.values()]})
 
-    @app.get("/healthz", tags=_TAGS)
+    @app.get("/healthz", tags=_TAGS, responses={200: Health})
     def health() -> Response:
         """Whether the server is alive"""
         return json_answer({"status": "alive"})
 
-    @app.get("/readyz", tags=_TAGS)
+    @app.get("/readyz", tags=_TAGS, responses={200: Readiness})
     def ready() -> Response:
         """Whether both questions can be answered"""
         photos = {name: snapshots.photo_search(snapshot) for name, snapshot in snapshots.open.items()}

@@ -1,0 +1,49 @@
+"""Everything that `/openapi.json` tells of is asked, rightly and wrongly, a thousand times: whatever comes, the server
+answers as it says there, and never with a fault of its own.
+
+CONTRACT_CASES is how many times each operation is asked at random, beside all that its schema suggests.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.conftest import ROOT, serving, snapshot_of
+from tests.test_app import vectors
+from tests.test_questions import LEVELS
+
+CASES = os.environ.get("CONTRACT_CASES", "30")
+
+
+def test_whatever_is_asked_the_answer_is_as_the_contract_says(tmp_path: Path) -> None:
+    names = ["8300037", "8300074"] + [f"p{n}" for n in range(18)]  # two that the contract's examples ask for
+    rows = [{"brand": ("CCM", "Bauer")[n % 2], "price": str(n)} for n in range(20)]
+    quality = {"verdicts": {"photo": LEVELS, "product": LEVELS}}
+    snapshot_of(tmp_path, names, vectors(*range(20)), attributes=rows, quality=quality)
+    ask = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(ROOT / "tests" / "contract.toml"), "run"]
+    how = ["--max-examples", CASES, "--seed", "1", "--generation-database", "none", "--continue-on-failure"]
+    report = tmp_path / "asked.har"
+    with serving(tmp_path) as url:
+        command = [*ask, f"{url}/openapi.json", *how, "--no-color", "--report", "har", "--report-har-path", str(report)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        with urllib.request.urlopen(f"{url}/openapi.json") as answer:
+            paths = json.load(answer)["paths"]
+    assert done.returncode == 0, done.stdout + done.stderr
+    asked = json.loads(report.read_text())["log"]["entries"]
+    assert len(asked) > 1000
+    right = {(one["request"]["method"], urlsplit(one["request"]["url"]).path) for one in asked if is_right(one)}
+    for path, methods in paths.items():
+        place = re.sub("{product_id}", ".+", re.sub("{(department|domain)}", "[^/]+", path))
+        for method in methods:
+            assert any(re.fullmatch(place, at) for how, at in right if how == method.upper()), f"{method} {path}"
+
+
+def is_right(asked: dict[str, Any]) -> bool:
+    """Whether the question had an answer."""
+    return bool(asked["response"]["status"] == 200)
