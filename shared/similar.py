@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from shared.embedders import Embedder
 from shared.errors import BadPicture, BadQuestion, UnknownProduct
 from shared.images import Picture, decode, square, views
-from shared.neighbours import DIGITS, mean_directions
+from shared.neighbours import mean_directions
 from shared.products import Neighbour
 from shared.projection import Projection
+from shared.ranking import DIGITS
 from shared.refusals import Kind, Refusal
 from shared.snapshot import Snapshot
 from shared.vectors import Vectors, normalise, usable
