@@ -41,7 +41,8 @@ _ID = re.compile(rf"\d{{8}}T\d{{6}}Z-[0-9a-f]{{{_HASH_DIGITS}}}")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All that a server must know of a snapshot. `count` is of vectors (images), `failures` of refused rows by kind."""
+    """All that a server must know of a snapshot. `count` is of vectors (images), `failures` of refused rows by kind.
+    `index` says which kind of store was built, with what recall; it is empty in older snapshots."""
 
     format: int
     department: str
@@ -57,6 +58,7 @@ class Manifest:
     failures: Mapping[str, int]
     files: Mapping[str, FileMark]
     quality: Mapping[str, Any] = field(default_factory=dict)
+    index: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def partition(self) -> Partition:
@@ -108,10 +110,11 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     folder.mkdir(parents=True)
     try:
-        stores.build(draft.store, draft.vectors, folder)
+        about = stores.build(draft.store, draft.vectors, folder)
         write_products(draft.images, folder)
         table = ProductTable(folder)
-        write_neighbours(draft.neighbours or nearest_products(draft.vectors, table.starts), folder)
+        near = draft.neighbours or nearest_products(draft.vectors, table.starts)
+        write_neighbours(near, folder)
         if draft.projection:
             draft.projection.write(folder)
         write_synced(folder / "report.json", json.dumps(draft.report, indent=1).encode())
@@ -134,6 +137,7 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
             catalog=draft.catalog,
             failures=draft.failures,
             quality=draft.quality,
+            index={**about, "neighbours_recall_at_10": round(near.recall, 4)},
             files={path.name: mark(path) for path in sorted(folder.iterdir())},
         ).to_json()
         write_synced(folder / "manifest.json", manifest)
