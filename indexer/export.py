@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shared.files import replacing
-from shared.neighbours import DIGITS
+from shared.ranking import DIGITS
 from shared.snapshot import Snapshot
 
 _BLOCK = 2000  # products: a row group has the answers of so many

@@ -82,7 +82,6 @@ def create_app(
         validation_error_status="4XX",
         validation_error_callback=refuse,
         doc_ui=False,
-        security_schemes={},
     )
     app.request_class = CheckedRequest
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=bool(config.cors_origins))

@@ -8,9 +8,10 @@ import numpy as np
 from shared.embedders import Embedder
 from shared.errors import BadPicture, BadQuestion, UnknownProduct
 from shared.images import VIEWS, Crop, Picture, decode, square, views
-from shared.neighbours import DIGITS, mean_directions
+from shared.neighbours import mean_directions
 from shared.products import Neighbour, ProductTable
 from shared.projection import Projection
+from shared.ranking import DIGITS
 from shared.refusals import Kind, Refusal
 from shared.snapshot import Snapshot
 from shared.stores import VectorStore

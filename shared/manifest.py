@@ -19,7 +19,8 @@ HASH_DIGITS = 16
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All that a server must know of a snapshot. `count` is of vectors (images), `failures` of refused rows by kind."""
+    """All that a server must know of a snapshot. `count` is of vectors (images), `failures` of refused rows by kind.
+    `index` says which kind of store was built, with what recall; it is empty in older snapshots."""
 
     format: int
     department: str
@@ -35,6 +36,7 @@ class Manifest:
     failures: Mapping[str, int]
     files: Mapping[str, FileMark]
     quality: Mapping[str, Any] = field(default_factory=dict)
+    index: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def partition(self) -> Partition:

@@ -14,9 +14,9 @@ from shared.columns import Column, Columns
 from shared.examples import asking
 from shared.journal import Change, Clock, Pins, Reading
 from shared.manifest import Manifest
-from shared.neighbours import DIGITS
 from shared.products import ProductImage, ProductTable, line_of
 from shared.projection import pulled
+from shared.ranking import DIGITS
 from shared.similar import best_of_each
 from shared.snapshot import Snapshot
 from shared.stores import VectorStore

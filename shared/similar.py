@@ -14,8 +14,8 @@ from shared.embedders import Embedder
 from shared.errors import BadQuestion, UnknownProduct
 from shared.examples import Example, asking, photo_example
 from shared.filters import Filter
-from shared.neighbours import DIGITS
 from shared.products import Neighbour
+from shared.ranking import DIGITS
 from shared.snapshot import Snapshot
 from shared.stages import stage
 from shared.vectors import Vectors

@@ -76,11 +76,12 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     folder.mkdir(parents=True)
     try:
-        stores.build(draft.store, draft.vectors, folder)
+        about = stores.build(draft.store, draft.vectors, folder)
         write_products(draft.images, folder)
         write_columns(columns_of(image.attributes for image in draft.images), folder)
         table = ProductTable(folder)
-        write_neighbours(draft.neighbours or nearest_products(draft.vectors, table.starts), folder)
+        near = draft.neighbours or nearest_products(draft.vectors, table.starts)
+        write_neighbours(near, folder)
         if draft.projection:
             draft.projection.write(folder)
         write_synced(folder / "report.json", json.dumps(draft.report, indent=1).encode())
@@ -103,6 +104,7 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
             catalog=draft.catalog,
             failures=draft.failures,
             quality=draft.quality,
+            index={**about, "neighbours_recall_at_10": round(near.recall, 4)},
             files={path.name: mark(path) for path in sorted(folder.iterdir())},
         ).to_json()
         write_synced(folder / "manifest.json", manifest)
