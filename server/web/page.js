@@ -15,6 +15,8 @@ let view = nothing();
 let indexes = [];
 let current = new AbortController();
 let facets = "";
+let typing = 0;
+let started = Promise.resolve();
 const crop = new Crop($("crop"), (wanted) => go({ photo: { ...view.photo, crop: wanted }, k: STEP }, { replace: true }));
 
 /** Look at something else. */
@@ -30,7 +32,7 @@ async function show(focus = false) {
   const { signal } = (current = new AbortController());
   complain("");
   $("index").value = view.index;
-  if ($("text").value.trim() !== view.text) $("text").value = view.text;
+  if (!typing && $("text").value.trim() !== view.text) $("text").value = view.text;
   $("grid").setAttribute("aria-busy", "true");
   try {
     await (isQuestion(view) ? showAnswers(signal) : showProducts(signal));
@@ -253,6 +255,7 @@ function photosWork() {
 async function usePhoto(file) {
   try {
     const blob = await prepared(file);
+    await started;
     const photo = { blob, url: URL.createObjectURL(blob), crop: null, number: photos.length };
     go({ ...nothing(view.index), photo }, { focus: true });
   } catch (error) {
@@ -267,6 +270,8 @@ function search() {
 
 /** Enter opens the one product that is meant. */
 async function enter() {
+  await started;
+  typing = 0;
   search();
   const text = $("text").value.trim();
   if (!text) return;
@@ -318,10 +323,13 @@ $("index").addEventListener("change", () => {
   go(nothing($("index").value));
   $("photos").hidden = !photosWork();
 });
-let typing = 0;
 $("text").addEventListener("input", () => {
   clearTimeout(typing);
-  typing = setTimeout(search, 200);
+  typing = setTimeout(async () => {
+    await started;
+    typing = 0;
+    search();
+  }, 200);
 });
 $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -333,7 +341,7 @@ $("key").addEventListener("submit", (event) => {
   useKey($("secret").value.trim());
   $("key").hidden = true;
   $("secret").value = "";
-  start();
+  started = start();
 });
 $("facets").addEventListener("submit", (event) => event.preventDefault());
 $("whole").addEventListener("click", () => go({ photo: { ...view.photo, crop: null } }, { replace: true }));
@@ -352,4 +360,4 @@ document.addEventListener("click", (event) => {
 window.addEventListener("popstate", backOrForward);
 $("filters").open = matchMedia("(min-width: 700px)").matches;
 watch([$("file"), $("camera")], $("drop"), usePhoto);
-start();
+started = start();
