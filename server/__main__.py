@@ -61,7 +61,7 @@ def run() -> None:
     """Run, and turn an error that is meant for people into one sentence and exit status 1."""
     try:
         main(prog_name="python -m server")
-    except SimilarityError as error:
+    except (SimilarityError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +22,7 @@ from server.gate import guard, require
 from server.keys import Keys, read_keys
 from server.reload import Snapshots
 from shared.errors import ConfigError
-from tests.conftest import serving, snapshot_of, unit
+from tests.conftest import ROOT, serving, snapshot_of, unit
 from tests.test_app import problem
 from tests.test_embedding import ask
 
@@ -132,6 +134,9 @@ def test_wrong_commands_say_so(file: Path) -> None:
     for words in (["add", "a b"], ["add", ""], ["remove", "nobody"], ["list"]):
         with pytest.raises(ConfigError):
             command(file, *words)
+    words = ["-m", "server", "keys", "add", "shop", "--keys", str(file / "no" / "folder")]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
 
 
 def test_the_gate_is_before_the_view_and_leaves_its_signature_alone() -> None:
@@ -148,6 +153,18 @@ def test_the_gate_is_before_the_view_and_leaves_its_signature_alone() -> None:
     assert asked == []
     assert app.test_client().put("/v1/5", **bearing("secret")).text == "done"
     assert change.__annotations__ == {"number": int, "return": str}
+
+
+def test_no_route_is_open_by_accident(data: Path) -> None:
+    app = create_app(Snapshots(data))
+    for rule in app.url_map.iter_rules():
+        role = getattr(app.view_functions[rule.endpoint], "role", None)
+        if (rule.methods or set()) & {"PUT", "PATCH", "DELETE"}:
+            assert role == "admin", rule
+        if role is None and not rule.rule.startswith("/v1/"):
+            assert rule.rule in ("/", "/healthz", "/readyz", "/openapi.json") or rule.rule.startswith(
+                ("/docs", "/web/")
+            )
 
 
 def test_every_process_of_a_server_sees_keys_come_and_go(data: Path, file: Path) -> None:

@@ -1,6 +1,7 @@
 """How often a key may ask: one count for all workers, what is told of it, and what is not counted."""
 
-import threading
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,8 +16,9 @@ from server.reload import Snapshots
 from shared.errors import ConfigError
 from tests.conftest import serving, snapshot_of, unit
 from tests.test_app import problem
-from tests.test_embedding import ask
+from tests.test_embedding import ask, embedding, master
 from tests.test_keys import bearing, command
+from tests.test_metrics import pids_below
 
 SIMILAR = "/v1/371/0341/products/p1/similar"
 
@@ -88,14 +90,15 @@ def test_a_disk_that_is_full_stops_nobody(
 
 def test_all_workers_count_together(data: Path) -> None:
     found: list[int] = []
-
-    def load(base: str) -> None:
-        found.extend(ask(base + SIMILAR)[0] for _ in range(15))
-
-    with serving(data, 3, SIMILARITY_RATE="50") as base:
-        threads = [threading.Thread(target=load, args=(base,)) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert (found.count(200), found.count(429)) == (50, 40)
+    with serving(data, 3, SIMILARITY_RATE="50/hour") as base:
+        below, (embeds, _) = pids_below(master(base)), embedding(base) or (0, None)
+        workers = [pid for pid in below if pid != embeds]
+        assert len(workers) == 3
+        for awake in workers:
+            others = [pid for pid in workers if pid != awake]
+            for pid in others:
+                os.kill(pid, signal.SIGSTOP)
+            found += [ask(base + SIMILAR)[0] for _ in range(20)]
+            for pid in others:
+                os.kill(pid, signal.SIGCONT)
+    assert found == [200] * 50 + [429] * 10
