@@ -130,7 +130,7 @@ class _IdConverter(BaseConverter):
 class _ProductConverter(_IdConverter):
     """The id of a product that is put or deleted: of none that reads like a question about another."""
 
-    regex = r"(?s:(?!.+/(?:similar|image|pins)\Z).+?)"
+    regex = r"(?s:(?!.*/(?:similar|image|pins)\Z).+?)"
 
 
 def _add_errors(app: Flask) -> None:

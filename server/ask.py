@@ -16,6 +16,7 @@ from server.answers import answer_body
 from server.config import OPTIONS
 from shared.errors import ConfigError
 from shared.gallery import Row, Section, Tile, page
+from shared.overlay import as_changed
 from shared.partition import Partition
 from shared.products import Neighbour, ProductImage
 from shared.similar import MOST, Wanted, similar_to_photo, similar_to_product
@@ -58,7 +59,8 @@ def _snapshot(partition: str, options: dict[str, Any]) -> Snapshot:
     department, slash, domain = partition.partition("/")
     if not slash:
         raise ConfigError(f"The index {partition!r} is not valid: give department/domain, for example 371/0341.")
-    return Snapshot.current(options.pop("data"), Partition(department, domain), options.pop("signing_key"))
+    data = options.pop("data")
+    return as_changed(data, Snapshot.current(data, Partition(department, domain), options.pop("signing_key")))
 
 
 def _show(

@@ -16,6 +16,7 @@ from server.asked import Browsing, PartitionPath, ProductPath, Thumbnail
 from server.reload import Snapshots
 from shared.errors import BadPicture, UnknownProduct
 from shared.images import MAX_BYTES, decode
+from shared.journal import UPLOADED, Journal
 from shared.products import ProductImage
 from shared.refusals import Refusal
 from shared.snapshot import Snapshot
@@ -47,7 +48,10 @@ def add_browse(app: OpenAPI, snapshots: Snapshots) -> None:
     @app.get("/v1/<department>/<domain>/products/<id:product_id>/image", tags=_TAGS, responses=_PICTURE)
     def image(path: ProductPath, query: Thumbnail) -> Response:
         """A picture of a product, or where it lies on the web"""
-        found = _image(snapshots.get(path.partition), path.product_id, query.image_id)
+        snapshot = snapshots.get(path.partition)
+        found = _image(snapshot, path.product_id, query.image_id)
+        if found.image_url.startswith(UPLOADED):
+            return _uploaded(snapshots.journal(snapshot), found, query.size)
         if not found.image_url.startswith(("https://", "http://")):
             return _thumbnail(found, query.size)
         place = quote(found.image_url, safe=_URL)
@@ -62,14 +66,10 @@ def add_browse(app: OpenAPI, snapshots: Snapshots) -> None:
 
 
 def _products(snapshot: Snapshot, text: str, limit: int, offset: int) -> bytes:
-    table = snapshot.products
-    if text.strip():
-        found = snapshot.listing.find(text)
-        total, shown = len(found), found[offset : offset + limit].tolist()
-    else:  # without reading the catalog
-        total, shown = table.count, list(range(table.count)[offset : offset + limit])
-    lines = b",".join(table.line(table.images(number).start) for number in shown)
-    return b'{"snapshot":"%b","total":%d,"products":[%b]}' % (snapshot.id.encode(), total, lines)
+    table, listing = snapshot.products, snapshot.listing
+    found = listing.find(text) if text.strip() else listing.all()
+    lines = b",".join(table.line(table.images(int(number)).start) for number in found[offset : offset + limit])
+    return b'{"snapshot":"%b","total":%d,"products":[%b]}' % (snapshot.id.encode(), len(found), lines)
 
 
 def _product(snapshot: Snapshot, product_id: str) -> bytes:
@@ -111,6 +111,18 @@ def _thumbnail(image: ProductImage, size: int) -> Response:
         raise NotFound(f"{name} cannot be read.") from error
     except BadPicture as error:
         raise NotFound(f"{name} is not one that can be shown: {error}") from error
+    return shown
+
+
+def _uploaded(journal: Journal, image: ProductImage, size: int) -> Response:
+    """A picture that was put live, from where live changes are kept."""
+    with journal.reading() as reading:
+        data = reading.picture(image.image_url)
+    if data is None:
+        raise NotFound(f"The picture {image.image_id!r} of {image.product_id!r} is no longer kept.")
+    shown = Response(_jpeg(data, size), mimetype="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+    shown.set_etag(f"{image.image_url.removeprefix(UPLOADED)}-{size}")
+    shown.make_conditional(request)
     return shown
 
 

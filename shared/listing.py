@@ -57,6 +57,10 @@ class Listing:
         self._table = table
         self._one_reads = threading.Lock()
 
+    def all(self) -> Sequence[int] | NDArray[np.int64]:
+        """The numbers of all products; the catalog need not be read for it."""
+        return range(self._table.count)
+
     def find(self, text: str) -> NDArray[np.int64]:
         """The numbers of the products whose id begins with the text, then of those that have a word beginning with each
         of its words; each in the catalog's order."""

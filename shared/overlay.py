@@ -6,13 +6,15 @@ index run; so equal scores come in the same order before and after it. Nothing i
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.columns import Column, Columns
 from shared.examples import asking
-from shared.journal import Change, Clock, Pins, Reading
+from shared.journal import Change, Clock, Journal, Pins, Reading
+from shared.listing import Attribute, Listing
 from shared.manifest import Manifest
 from shared.products import ProductImage, ProductTable, line_of
 from shared.projection import pulled
@@ -33,24 +35,47 @@ class Added:
     vectors: Vectors
 
 
+class AddedTable(ProductTable):
+    """The table of added products, in memory. It finds none by its id."""
+
+    def __init__(self, added: Sequence[Added]) -> None:
+        self._texts = [line for product in added for line in product.lines]
+        self.starts = np.cumsum([0, *(len(product.lines) for product in added)], dtype=np.int32)
+
+    @property
+    def rows(self) -> int:
+        return len(self._texts)
+
+    @property
+    def text(self) -> bytes:
+        return b"\n".join(self._texts)
+
+    def line(self, row: int) -> bytes:
+        return self._texts[row]
+
+    def lines(self, begin: int, end: int) -> list[bytes]:
+        return self._texts[begin:end]
+
+
 class LiveTable(ProductTable):
     """A snapshot's table with the added products behind it. `numbers`: of the products that changed, None if deleted.
 
     What was deleted or replaced keeps its rows, but is not found by its id.
     """
 
-    def __init__(self, base: ProductTable, added: Sequence[Added], numbers: Mapping[str, int | None]) -> None:
-        self._base, self._numbers = base, numbers
-        self._added = [line for product in added for line in product.lines]
-        ends = base.rows + np.cumsum([len(product.lines) for product in added], dtype=np.int32)
-        self.starts = np.concatenate([base.starts, ends]).astype(np.int32)
+    def __init__(self, base: ProductTable, added: AddedTable, numbers: Mapping[str, int | None]) -> None:
+        self._base, self._added, self._numbers = base, added, numbers
+        self.starts = np.concatenate([base.starts, base.rows + added.starts[1:]])
 
     @property
     def rows(self) -> int:
-        return self._base.rows + len(self._added)
+        return self._base.rows + self._added.rows
 
     def line(self, row: int) -> bytes:
-        return self._base.line(row) if row < self._base.rows else self._added[row - self._base.rows]
+        return self._base.line(row) if row < self._base.rows else self._added.line(row - self._base.rows)
+
+    def lines(self, begin: int, end: int) -> list[bytes]:
+        return [self.line(row) for row in range(begin, end)]
 
     def find(self, product_id: str) -> int | None:
         return self._numbers[product_id] if product_id in self._numbers else self._base.find(product_id)
@@ -121,6 +146,31 @@ class LiveStore:
         return self._base.vectors(start, stop) if start < count else self.added[start - count : stop - count]
 
 
+class LiveListing(Listing):
+    """A snapshot's listing without the products that are `gone` `(products,)`, and with the added ones behind.
+
+    Its columns are the snapshot's: they are counted at the next index run.
+    """
+
+    def __init__(self, base: Snapshot, added: AddedTable, gone: NDArray[np.bool_]) -> None:
+        self._base, self._added, self._gone = base, Listing(added), gone
+
+    def all(self) -> NDArray[np.int64]:
+        return np.flatnonzero(~self._gone)
+
+    def find(self, text: str) -> NDArray[np.int64]:
+        found = self._base.listing.find(text)
+        return np.concatenate([found[~self._gone[found]], self._base.products.count + self._added.find(text)])
+
+    @property
+    def attributes(self) -> Sequence[Attribute]:
+        return self._base.listing.attributes
+
+    @property
+    def origins(self) -> Sequence[str]:
+        return sorted({*self._base.listing.origins, *self._added.origins})
+
+
 @dataclass(frozen=True, slots=True)
 class Overlay:
     """Changes laid over the snapshot `base`.
@@ -139,6 +189,7 @@ class Overlay:
     places: Mapping[str, int | None]
     products: LiveTable
     store: LiveStore
+    listing: LiveListing
     gone: NDArray[np.bool_]
     hidden: NDArray[np.bool_]
 
@@ -192,6 +243,13 @@ class Overlay:
         return rows[shown], scores[shown], scores[shown], whole
 
 
+def as_changed(data: Path, snapshot: Snapshot) -> Snapshot:
+    """A snapshot as it was changed live by now. Raises `NotKept`."""
+    with Journal(data, snapshot.manifest.partition).reading() as reading:
+        overlay = lay(snapshot, reading)
+    return snapshot.under(overlay) if overlay else snapshot
+
+
 def lay(base: Snapshot, reading: Reading, before: Overlay | None = None) -> Overlay | None:
     """What the journal changes in this snapshot; None where it changes nothing.
 
@@ -221,7 +279,8 @@ def lay(base: Snapshot, reading: Reading, before: Overlay | None = None) -> Over
     found = before.places if before else {}
     names = unavailable | numbers.keys()
     places = {name: found[name] if name in found else base.products.find(name) for name in names}
-    table = LiveTable(base.products, added, numbers)
+    behind = AddedTable(added)
+    table = LiveTable(base.products, behind, numbers)
     gone = np.zeros(table.count, bool)
     gone[[place for name in numbers if (place := places[name]) is not None]] = True
     hidden = gone.copy()
@@ -229,7 +288,8 @@ def lay(base: Snapshot, reading: Reading, before: Overlay | None = None) -> Over
     hidden[[number for number in sold_out if number is not None]] = True
     vectors = np.concatenate([np.zeros((0, base.store.dimension), np.float32), *(put.vectors for put in added)])
     store = LiveStore(base.store, vectors, np.repeat(hidden, np.diff(table.starts)))
-    return Overlay(base, clock, unavailable, pins, added, waiting, places, table, store, gone, hidden)
+    listing = LiveListing(base, behind, gone)
+    return Overlay(base, clock, unavailable, pins, added, waiting, places, table, store, listing, gone, hidden)
 
 
 def folded(manifest: Manifest, journal: str) -> int:

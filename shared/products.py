@@ -122,7 +122,7 @@ class ProductTable:
         return len(self.starts) - 1
 
     @property
-    def text(self) -> mmap.mmap:
+    def text(self) -> mmap.mmap | bytes:
         """All lines, as the file has them."""
         return self._lines
 

@@ -277,9 +277,9 @@ class Snapshot:
     def under(self, overlay: "Overlay") -> "Snapshot":
         """This snapshot as it was changed since. This one stays as it is."""
         changed = copy(self)
-        changed.__dict__.pop("listing", None)
         changed._columns, changed._reading_columns = None, Lock()
         changed.overlay, changed.products, changed.store = overlay, overlay.products, overlay.store
+        changed.listing = overlay.listing
         return changed
 
     @property

@@ -147,6 +147,44 @@ def test_a_product_is_put_asked_answered_replaced_and_deleted(client: Client) ->
     assert client.seen(4) == ["p4"]
 
 
+def test_what_was_put_is_browsed_and_seen_and_what_was_deleted_is_not(data: Path, cdn: ImageServer) -> None:
+    client = Client(data, cdn.url + "/{id}.jpg")
+    cdn.answers["/a.jpg"] = picture(11)
+    for change in (0, 1):
+        client.put("new", 300 + change, attributes={"name": "Élan pants"})
+    client.put("p3", 303)
+    client.ask("PUT", "/products/p4", json={"images": [{"image_id": "a"}]})
+    client.ask("DELETE", "/products/p5")
+    everything = client.ask("GET", "/products?limit=100")
+    names = [f"p{n}" for n in range(30) if n not in (3, 4, 5)] + ["new", "p3", "p4"]
+    assert (everything["total"], [found["product_id"] for found in everything["products"]]) == (30, names)
+    assert [found["product_id"] for found in client.ask("GET", "/products?limit=2&offset=28")["products"]] == names[-2:]
+    for text, found in (
+        ("elan", ["new"]),
+        ("p3", ["p3"]),
+        ("p5", []),
+        ("p2!", ["p2", *(f"p{n}" for n in range(20, 30))]),
+    ):
+        assert [one["product_id"] for one in client.ask("GET", f"/products?text={text}")["products"]] == found
+    assert [image["image_id"] for image in client.ask("GET", "/products/new")["images"]] == ["i301"]
+    client.ask("GET", "/products/p5", 404)
+    seen = client.http.get(f"{BASE}/products/new/image?size=32")
+    assert (seen.status_code, seen.mimetype) == (200, "image/jpeg")
+    assert np.asarray(decode(seen.data)).shape == (32, 32, 3)
+    again = client.http.get(f"{BASE}/products/new/image?size=32", headers={"If-None-Match": seen.headers["ETag"]})
+    assert again.status_code == 304
+    assert client.http.get(f"{BASE}/products/p4/image").headers["Location"] == f"{cdn.url}/a.jpg"
+    assert cdn.url in client.http.get("/").headers["Content-Security-Policy"]
+    assert client.ask("GET", "/attributes")["attributes"]
+    printed = subprocess.run(
+        [sys.executable, "-m", "server", "similar", "--data", str(data), "--json", "371/0341", "new"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    assert [one["product_id"] for one in json.loads(printed.stdout)["results"]] == client.similar("new")
+
+
 def test_a_change_changes_the_etag_and_another_process_gives_the_same(client: Client, data: Path) -> None:
     def tag(one: Client) -> str:
         quick = one.http.get(f"{BASE}/products/p1/similar").headers["ETag"]
