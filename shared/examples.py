@@ -15,7 +15,7 @@ from shared.refusals import Kind, Refusal
 from shared.snapshot import Snapshot
 from shared.vectors import Vectors, normalise, usable
 
-GAMMA = 0.5
+GAMMA = 0.3
 MOST = 20
 
 
