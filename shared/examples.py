@@ -17,7 +17,7 @@ from shared.snapshot import Snapshot
 from shared.stores import VectorStore
 from shared.vectors import Vectors, normalise, usable
 
-GAMMA = 0.5
+GAMMA = 0.3
 MOST = 20
 
 

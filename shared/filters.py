@@ -80,7 +80,7 @@ def _conditions(text: str) -> Iterable[Condition]:
             continue
         if not column or mark == ":":
             raise BadQuestion(f"filter has no single ':' in {text!r:.80}; write column:value;column:value.")
-        values.append(_unquoted(quoted, plain) if quoted is not None else _value(column, plain.strip()))
+        values.append(_value(column, plain.strip()) if quoted is None else folded(_unquoted(quoted, plain)))
         if mark != ",":
             yield Condition(column, tuple(values))
             column, values = "", []

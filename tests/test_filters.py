@@ -53,6 +53,7 @@ def admitted(text: str, rows: list[dict[str, str]] = ROWS) -> list[int]:
         ("in stock:true;price:0..", [0]),
         ('note:"a ""b"", c"', [0]),
         ('note:"x..y"', [1]),
+        ('note:" X..Y ";brand:"BAUER"', [1]),
         ('"note":"1;2:3" , "x..y"', [1, 2]),
         ("note:nothing", []),
         ('note:""', [3]),
