@@ -58,7 +58,9 @@ def expose(app: OpenAPI, snapshots: Snapshots) -> None:
         if request.url_rule:
             request.environ[ROUTE] = request.method, request.url_rule.rule
 
-    @app.get("/metrics", tags=[Tag(name="state")])
+    text = {"description": "Prometheus's text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
+
+    @app.get("/metrics", tags=[Tag(name="state")], responses={200: text})
     @require("read")
     def metrics() -> Response:
         """What Prometheus reads"""
@@ -66,7 +68,7 @@ def expose(app: OpenAPI, snapshots: Snapshots) -> None:
         if folder := metrics_folder():
             counted = CollectorRegistry()
             MultiProcessCollector(counted, folder)  # type: ignore[no-untyped-call]
-        return Response(generate_latest(counted) + generate_latest(snapshot_gauges), mimetype=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(counted) + generate_latest(snapshot_gauges), content_type=CONTENT_TYPE_LATEST)
 
 
 class _SnapshotGauges(Collector):
