@@ -2,8 +2,8 @@
 # the environment variable SIMILARITY_<NAME>; it is handed on through the environment, so no shell ever reads it.
 VARIABLES := DPT DOMAIN DATA CATALOG IMAGE_URL MODEL WEIGHTS STORE LIMIT CONNECTIONS MAX_FAILURES RETRY_FAILED \
              METRIC USER_PHOTOS MAX_DROP FORCE PHOTOS AGAINST \
-             DEPOT KEEP TO SSH SIGNING_KEY ADMIN_KEY \
-             HOST PORT WORKERS PHOTO_HOSTS DATASET
+             DEPOT KEEP TO SSH SIGNING_KEY ADMIN_KEY KEYS RATE CORS_ORIGINS LOG_FORMAT \
+             HOST PORT WORKERS PHOTO_HOSTS DATASET BENCH
 $(foreach v,$(VARIABLES),$(if $(filter command line,$(origin $(v))),$(eval export SIMILARITY_$(v) := $$(value $(v)))))
 
 PYTHON ?= python3
@@ -11,7 +11,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help index images evaluate changes publish pull snapshots rollback ship serve demo test check format
+.PHONY: help index images evaluate changes export publish pull snapshots rollback ship serve demo bench test \
+        check format
 
 help: ## Show this list
 	@echo "image-similarity: which products look most like this product, or like this photo?"
@@ -29,6 +30,9 @@ evaluate: $(VENV)/installed ## Measure the answers: DPT= DOMAIN= [PHOTOS=photos.
 
 changes: $(VENV)/installed ## See whose answers changed since the snapshot before: DPT= DOMAIN= [AGAINST=snapshot]
 	@$(RUN) -m indexer changes
+
+export: $(VENV)/installed ## Write all answers as Parquet and JSON lines: DPT= DOMAIN= [TO=folder]
+	@$(RUN) -m indexer export
 
 publish: $(VENV)/installed ## Make this host's snapshot the depot's: DPT= DOMAIN= DEPOT=s3://bucket/prefix [KEEP=5]
 	@$(RUN) -m indexer publish
@@ -50,6 +54,9 @@ serve: $(VENV)/installed ## Answer over HTTP: [HOST=127.0.0.1 PORT=8000 DATA=./d
 
 demo: $(VENV)/installed ## See it work on a drawn sports shop, or on your pictures: [DATASET=folder]
 	@$(RUN) -m indexer demo
+
+bench: $(VENV)/installed ## See how fast it is: [BENCH=embed|pipeline|search|serve|load DATASET=folder LIMIT=100]
+	@$(RUN) -m bench
 
 test: $(VENV)/dev ## Run the tests
 	@$(RUN) -m pytest

@@ -1,9 +1,12 @@
 """The command line: `python -m indexer --department 371 --domain 0341`. Wiring only."""
 
+import hashlib
+import json
 import logging
 import sqlite3
 import sys
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +25,7 @@ from indexer.config import (
     config,
     demo_options,
     evaluate_options,
+    export_options,
     image_options,
     index_options,
     rollback_options,
@@ -30,13 +34,16 @@ from indexer.config import (
 )
 from indexer.demo import demo as run_demo
 from indexer.evaluate import measure_snapshots
+from indexer.export import export_answers
+from indexer.folding import fold
 from indexer.gate import objections
 from indexer.learning import ENOUGH_PHOTOS, learn
-from indexer.pipeline import fetch_images, index_images
+from indexer.pipeline import Indexed, fetch_images, index_images
 from indexer.shipping import Shipping
 from indexer.sources import Source
 from shared.embedders import Embedder, load
 from shared.errors import RunStopped, SimilarityError, SnapshotError
+from shared.journal import Journal
 from shared.neighbours import nearest_products
 from shared.partition import Partition
 from shared.products import starts
@@ -70,11 +77,17 @@ def index(**options: Any) -> None:
     title = f"{job.partition} with {embedder.spec.name}"
     _console.print(f"Indexing {title}: {catalog.count:,} rows of {catalog.uri}", soft_wrap=True)
     with exclusive(job.data, job.partition), Cache(job.data) as cache:
+        catalog, live = fold(catalog, Journal(job.data, job.partition), cache)
         done = index_images(catalog, job.source.image_url, embedder, cache, job.plan)
         begins = starts(done.images)
         products = len(begins) - 1
         owners = np.repeat(np.arange(products), np.diff(begins))
         shown, asked = _user_photos(job, embedder, cache)
+        material = _material(job, embedder, done, shown)
+        if not job.force and (same := _made_of(job, material)):
+            _console.print(done.report.table(title))
+            _console.print(f"Nothing changed since the snapshot {same}: it stays current.", soft_wrap=True)
+            return
         learned = learn(done.raw, owners, done.plain, shown) if job.learned else None
         vectors = learned.vectors if learned else normalise(done.raw[:, : done.plain])
         photos = Photos(embedder, cache, views=learned is not None)
@@ -95,7 +108,7 @@ def index(**options: Any) -> None:
                 embedder=embedder,
                 projection=learned.projection if learned else None,
                 store=job.store,
-                catalog={"uri": catalog.uri, "etag": catalog.etag, "rows": catalog.count},
+                catalog={"uri": catalog.uri, "etag": catalog.etag, "rows": catalog.count, "material": material, **live},
                 failures=done.report.kinds,
                 report={**done.report.to_dict(), "found": judged.found},
                 refused_csv=done.report.refused_csv(),
@@ -118,6 +131,26 @@ def index(**options: Any) -> None:
         finally:  # those that were refused go with time, too
             keep_newest(job.data, job.partition, job.keep)
     _console.print(f"Snapshot {snapshot_id} is current. Serve it: make serve", soft_wrap=True)
+
+
+def _material(job: IndexConfig, embedder: Embedder, done: Indexed, shown: Vectors | None) -> str:
+    """A name for all that a snapshot is made of, so that the same need not be made twice."""
+    hashed = hashlib.sha256()
+    settings = [metadata.version("image-similarity"), job.store, job.learned, str(embedder.spec)]
+    for part in (settings, list(map(str, done.images)), done.contents):
+        hashed.update(json.dumps(part).encode())
+    hashed.update(done.report.refused_csv())
+    hashed.update(b"" if shown is None else shown.tobytes())
+    return hashed.hexdigest()
+
+
+def _made_of(job: IndexConfig, material: str) -> str | None:
+    """The id of the current snapshot where it is whole and made of that."""
+    try:
+        current = Snapshot.current(job.data, job.partition, job.signing_key)
+    except SnapshotError:
+        return None
+    return current.id if current.manifest.catalog.get("material") == material else None
 
 
 def _publish(job: IndexConfig, snapshot_id: str) -> None:
@@ -164,6 +197,15 @@ def evaluate(department: str, domain: str, data: Path, photos: Path | None, agai
 def changes(department: str, domain: str, data: Path, against: str | None) -> None:
     """Show which products' first answers changed most since another snapshot."""
     show_changes(data, Partition(department, domain), against, _console)
+
+
+@main.command()
+@export_options
+def export(department: str, domain: str, data: Path, to: Path | None) -> None:
+    """Write all product -> products answers of the snapshot that serves, as Parquet and as JSON lines."""
+    snapshot = Snapshot.current(data, Partition(department, domain))
+    for path in export_answers(snapshot, to or data / "exports" / department / domain):
+        _console.print(str(path), soft_wrap=True)
 
 
 @main.command()

@@ -21,12 +21,16 @@ _GZIP = b"\x1f\x8b"
 
 @dataclass(frozen=True, slots=True)
 class CatalogRow:
-    """One image of one product. `number` counts the catalog's rows from 1; ids and attributes are text, verbatim."""
+    """One image of one product. `number` counts the catalog's rows from 1; ids and attributes are text, verbatim.
+
+    `url` is where the image lies, where that is not for the template to say.
+    """
 
     number: int
     product_id: str
     image_id: str
     attributes: Mapping[str, str] = field(hash=False)
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import numpy as np
 from rich.console import Console
 
 from indexer.cache import Cache
-from indexer.gallery import Row, Section, Tile, page
 from shared.errors import ConfigError
 from shared.files import replace_atomically
+from shared.gallery import Row, Section, Tile, page
 from shared.partition import Partition
 from shared.products import ProductImage
 from shared.similar import similar_to_product

@@ -99,7 +99,12 @@ _INDEX_OPTIONS = (
         default=0.05,
         type=click.FloatRange(0, 1),
     ),
-    _option("FORCE", "--force", "Let the snapshot serve though its quality or coverage fell.", is_flag=True),
+    _option(
+        "FORCE",
+        "--force",
+        "Make a snapshot though nothing changed, and let it serve though its quality or coverage fell.",
+        is_flag=True,
+    ),
     _option("STORE", "--store", "Where vectors are kept.", default="faiss", type=click.Choice(stores.NAMES)),
     _KEEP,
     _SIGNING_KEY,
@@ -145,6 +150,13 @@ def rollback_options(command: _F) -> _F:
     """Decorate a command with the options of going back."""
     to = _option("TO", "--to", "Id of the snapshot to go back to.  [default: the one before]")
     return _decorated(shipping_options(command), (to,))
+
+
+def export_options(command: _F) -> _F:
+    """Decorate a command with the options of an export."""
+    folder = click.Path(path_type=Path, file_okay=False)
+    to = _option("TO", "--to", "Folder to write into.  [default: DATA/exports/department/domain]", type=folder)
+    return _decorated(command, (*_PARTITION, _DATA, to))
 
 
 def ship_options(command: _F) -> _F:

@@ -1,24 +1,20 @@
 """`make demo`: the whole way that production takes, on a drawn shop or on the user's own pictures, then it ends.
 
-Catalog, image server, `make index`, gunicorn, both questions over HTTP, and a page of the answers.
+Catalog, `make index`, gunicorn, both questions over HTTP, and a page of the answers.
 """
 
 import contextlib
 import csv
-import hashlib
-import http.server
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,20 +24,18 @@ from PIL import Image
 from rich.console import Console
 
 from indexer.catalog import CatalogRow
-from indexer.gallery import Row, Section, Tile, page
 from indexer.phone import photographed
 from indexer.sample import draw_shop
 from indexer.sources import Source
-from indexer.urls import UrlTemplate
 from shared.errors import RunStopped
+from shared.gallery import Row, Section, Tile, page
 from shared.images import decode
 from shared.partition import Partition
 from shared.refusals import Refusal
+from shared.urls import UrlTemplate
 
 _ROOT = Path(__file__).resolve().parent.parent
 _ASKED, _SHOWN = 12, 6
-# Preferred, so that a second demo finds its pictures at the same addresses and fetches none again.
-_IMAGE_PORT = 8099
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +48,7 @@ class _Photo:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What to index and what to ask. `folder` is what the image server serves; `products`: to ask, with a picture."""
+    """What to index and what to ask. `folder` is where the pictures lie; `products`: to ask, with a picture."""
 
     partition: Partition
     folder: Path
@@ -68,27 +62,25 @@ def demo(data: Path, dataset: Path | None, console: Console) -> None:
     """Run the demo below `data`. Raises `RunStopped` where a step fails."""
     data = data.resolve()
     job = _own_job(dataset, data / "demo" / "photos") if dataset else _shop_job(data / "sample", console)
-    with _image_server(job.folder) as images:
-        command = ["make", "--no-print-directory", "index", f"DPT={job.partition.department}"]
-        command += [
-            f"DOMAIN={job.partition.domain}",
-            f"CATALOG={job.catalog}",
-            f"IMAGE_URL={images}/{job.image_path}?{_state(job.folder)}",
-        ]
-        console.print(f"$ {' '.join(command)}", style="bold", soft_wrap=True)
-        if subprocess.run([*command, f"DATA={data.resolve()}"], cwd=_ROOT).returncode:
-            raise RunStopped("The demo stops: make index failed, and says why above.")
-        with _server(data, console) as base:
-            sections = [_similar(base, job, console), _search(base, job, console)]
+    command = ["make", "--no-print-directory", "index", f"DPT={job.partition.department}"]
+    command += [
+        f"DOMAIN={job.partition.domain}",
+        f"CATALOG={job.catalog}",
+        # Files, and no server of them, so that the pictures are there when the demo has ended.
+        f"IMAGE_URL={job.folder.resolve().as_uri()}/{job.image_path}",
+    ]
+    console.print(f"$ {' '.join(command)}", style="bold", soft_wrap=True)
+    if subprocess.run([*command, f"DATA={data}"], cwd=_ROOT).returncode:
+        raise RunStopped("The demo stops: make index failed, and says why above.")
+    with _server(data, console) as base:
+        sections = [_similar(base, job, console), _search(base, job, console)]
     result = data / "demo" / "index.html"
     result.parent.mkdir(parents=True, exist_ok=True)
     intro = f"Asked of {job.partition} over HTTP. A frame is green where a photo's own product is found."
     result.write_text(page("Which products look most alike?", intro, sections), encoding="utf-8")
     own_data = "" if data == Path("data").resolve() else f" DATA={data}"
     console.print(f"\nThe answers as a page of pictures: {result}", style="bold", soft_wrap=True)
-    console.print(f"To go on, serve this index: make serve{own_data}", soft_wrap=True)
-    example = f"http://127.0.0.1:8000/v1/{job.partition}/products/{quote(next(iter(job.products)), safe='')}/similar"
-    console.print(f"then open {example}", soft_wrap=True)
+    console.print(f"To ask yourself: make serve{own_data}, then open http://127.0.0.1:8000", soft_wrap=True)
 
 
 def _shop_job(folder: Path, console: Console) -> _Job:
@@ -121,35 +113,8 @@ def _own_job(folder: Path, photos: Path) -> _Job:
     return _Job(partition, folder, folder, "{path}", products, asked)
 
 
-def _state(folder: Path) -> str:
-    """Changes with the folder and its files, so that no picture of another demo is taken for one of this."""
-    files = sorted((str(path), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file())
-    return hashlib.sha256(repr(files).encode("utf-8", "surrogatepass")).hexdigest()[:12]
-
-
 def _rows(catalog: Path) -> Sequence[CatalogRow]:
     return Source(str(catalog), UrlTemplate("file:///{id}")).read().rows
-
-
-@contextlib.contextmanager
-def _image_server(folder: Path) -> Iterator[str]:
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    handler = partial(Quiet, directory=str(folder))
-    try:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", _IMAGE_PORT), handler)
-    except OSError:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @contextlib.contextmanager

@@ -21,12 +21,12 @@ from rich.table import Table
 from indexer.cache import Cache, read_file
 from indexer.catalog import parse_catalog
 from indexer.fitting import Recipe
-from indexer.gallery import Row, Section, Tile, page
 from indexer.learning import folds, sample, several
 from indexer.phone import photographed
 from indexer.progress import Bar
 from shared.embedders import Embedder
 from shared.errors import BadPicture, ConfigError
+from shared.gallery import Row, Section, Tile, page
 from shared.images import decode
 from shared.partition import Partition
 from shared.products import Neighbour, ProductImage

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.projection import Block, Projection, joined, rooted
+from shared.projection import Block, Projection, joined, pulled, rooted
 from shared.vectors import Vectors, normalise
 
 Owners = NDArray[np.int64]
 
 DIMENSION = 256
-_RIDGE, _PULL, _SPREAD = 0.3, 0.8, -0.15
+_RIDGE, _SPREAD = 0.3, -0.15
 _ROUNDS, _SHARPNESS, _KEPT = 12, 10.0, 0.5
 _LESSONS, _TAUGHT_SHARPNESS = 4, 25.0
 
@@ -87,7 +87,7 @@ def fit(
     block = Block(start, means, None if matrix is None else np.ascontiguousarray(matrix, np.float32))
     rows = block.apply(part, 0)
     if recipe.pull:
-        rows = normalise((1 - _PULL) * rows + _PULL * _means(rows, owners)[owners])
+        rows = pulled(rows, _means(rows, owners)[owners])
     if photos is None or shown is None or recipe.photos not in ("adapt", "teach"):
         return Projection((block,)), rows
     asked = block.apply(shown, 1)

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.gallery import Row, Section, Tile, page
 from indexer.look import Look, difference
 from indexer.pipeline import Indexed
 from indexer.report import RunReport
 from shared.errors import ConfigError
 from shared.files import replace_atomically
+from shared.gallery import Row, Section, Tile, page
 from shared.images import MAX_EDGE
 from shared.neighbours import Neighbours
 from shared.products import ProductImage, starts
-from shared.refusals import Kind
+from shared.refusals import LIVE, Kind
 
 _TINY, _BLANK, _MANY = 100, 12, 3
 # Measured on packshots: copies differ by less than 16 in 9 of 10 cases, other products by 22 and more.
@@ -111,7 +111,7 @@ def publish(folder: Path, findings: Sequence[Finding], picture: Callable[[Produc
 
 def _dead(report: RunReport, images: Sequence[ProductImage]) -> Iterator[Finding]:
     for item in report.refused:
-        if item.refusal.kind not in (Kind.MISSING_ID, Kind.DUPLICATE):  # those are faults of the row
+        if item.refusal.kind not in (Kind.MISSING_ID, Kind.DUPLICATE, *LIVE):  # those are not faults of the picture
             image = ProductImage(item.row.product_id, item.row.image_id, "", item.row.attributes)
             yield Finding(Fault.DEAD, image, f"{item.refusal.kind}: {item.refusal.detail}")
     for image in images:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from indexer.cache import Cache
 from indexer.catalog import Catalog, CatalogRow, RefusedRow
 from indexer.report import RunReport, Tally
-from indexer.urls import UrlTemplate
 from shared.errors import RunStopped
-from shared.refusals import Kind, Refusal
+from shared.refusals import LIVE, Kind, Refusal
+from shared.urls import UrlTemplate
 
 # So many failures without a single success mean that the image server is down.
 _HOPELESS = 200
@@ -29,7 +29,7 @@ class Ledger:
         self.bad: dict[str, Refusal] = {}
         self._refused = list(catalog.refused)
         for row in catalog.rows:
-            url = template.fill(row)
+            url = row.url or template.fill(row.product_id, row.image_id, row.attributes)
             if isinstance(url, Refusal):
                 self._refused.append(RefusedRow(row, url))
             else:
@@ -57,7 +57,7 @@ class Ledger:
             final = self.bad.get(outcome, outcome) if isinstance(outcome, str) else outcome
             known = self._cache.known(url)
             if isinstance(final, str):
-                if self._network:
+                if self._network and (not known or known.failed or known.good != final):
                     self._cache.settle(url, usable=True)
             elif final.kind == Kind.GONE:
                 self._cache.forget(url)  # what was taken down must not come back
@@ -85,7 +85,8 @@ class Ledger:
 
     def report(self, indexed: Iterable[CatalogRow], model: str, seconds: float) -> RunReport:
         """What became of every row; `indexed` are those that are in the index."""
-        everything = (*self._catalog.rows, *(item.row for item in self._catalog.refused))
+        refused = (item.row for item in self._catalog.refused if item.refusal.kind not in LIVE)
+        everything = (*self._catalog.rows, *refused)
         products = len({row.product_id for row in everything if row.product_id})
         return RunReport(self._catalog.count, products, list(indexed), self.refused(), self.tally, seconds, model)
 

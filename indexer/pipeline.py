@@ -21,12 +21,13 @@ from indexer.ledger import Ledger
 from indexer.look import Look, look
 from indexer.progress import Bar
 from indexer.report import RunReport
-from indexer.urls import UrlTemplate
 from shared.embedders import Embedder
 from shared.errors import RunStopped
 from shared.images import Picture, decode, square
+from shared.journal import UPLOADED
 from shared.products import ProductImage
 from shared.refusals import Kind, Refusal
+from shared.urls import UrlTemplate
 from shared.vectors import Vectors, normalise, usable
 
 BATCH = 16
@@ -138,7 +139,7 @@ class _Run:
     async def _fetch(self, url: str, known: Known | None) -> _Content | Refusal:
         """What is at the URL now. The server is asked only where it must be, and sends bytes only if they changed."""
         here = known if known and self._has(known.content) else None
-        if here and self._plan.retry_failed and not here.failed:
+        if here and (url.startswith(UPLOADED) or (self._plan.retry_failed and not here.failed)):
             return _Content(here.content)
         found = await self._downloader.fetch(url, here.validators if here else None)
         if isinstance(found, Fetched):

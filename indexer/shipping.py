@@ -18,9 +18,10 @@ from shared import depot, snapshot
 from shared.buckets import Advance, open_bucket
 from shared.errors import ConfigError, DepotError, SnapshotError
 from shared.files import mark
+from shared.manifest import Manifest
 from shared.partition import Partition
 from shared.pulling import pull
-from shared.snapshot import Manifest, verify
+from shared.snapshot import verify
 
 _MIB = 1024 * 1024
 # What runs on the host once its files are there: check, one rename, then CURRENT. `$1` is the partition's folder, `$2`

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.catalog import Catalog, checked, folder_rows, parse_catalog
-from indexer.urls import UrlTemplate
 from shared.errors import CatalogError
 from shared.partition import Partition
+from shared.urls import UrlTemplate
 
 MAX_BYTES = 1024 * 1024 * 1024
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"}

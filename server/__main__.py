@@ -1,4 +1,4 @@
-"""The command line: `python -m server --data ./data --port 8000`."""
+"""The command line: `python -m server --data ./data --port 8000` serves; `similar` and `search` ask from here."""
 
 import os
 import sys
@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from server import ask, keys
 from server.config import OPTIONS, ServerConfig
+from server.rates import parse_rate
 from shared.buckets import open_bucket
 from shared.errors import SimilarityError
 from shared.snapshot import partitions
@@ -15,14 +17,38 @@ from shared.snapshot import partitions
 _CONFIG = Path(__file__).with_name("gunicorn.conf.py")
 
 
-@click.command(params=[*OPTIONS])
-def main(**options: Any) -> None:
+class _Commands(click.Group):
+    """Without a command's name, `serve` is meant."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] != "--help"):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Commands)
+def main() -> None:
+    """Answer questions about what looks alike."""
+
+
+main.add_command(keys.commands)
+main.add_command(ask.similar)
+main.add_command(ask.search)
+
+
+@main.command(params=[*OPTIONS])
+def serve(**options: Any) -> None:
     """Serve every snapshot of the data folder over HTTP, under gunicorn."""
     config = ServerConfig(**options)
     if config.depot:
         open_bucket(config.depot)  # a wrong name is said now
+    if config.keys:
+        keys.read_keys(config.keys)
+    if config.rate:
+        parse_rate(config.rate)
     names = ", ".join(map(str, partitions(config.data))) or "none yet (make index, or make demo)"
-    print(f"Serving http://{config.host}:{config.port} from {config.data}: {names}", flush=True)
+    if config.log_format == "text":
+        print(f"Serving http://{config.host}:{config.port} from {config.data}: {names}", flush=True)
     gunicorn = [sys.executable, "-m", "gunicorn", "--config", str(_CONFIG), "--workers", str(config.workers)]
     os.execve(
         sys.executable,
@@ -35,7 +61,7 @@ def run() -> None:
     """Run, and turn an error that is meant for people into one sentence and exit status 1."""
     try:
         main(prog_name="python -m server")
-    except SimilarityError as error:
+    except (SimilarityError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
 

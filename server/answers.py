@@ -9,6 +9,8 @@ from typing import Any, Literal
 from flask import Response
 from pydantic import BaseModel, Field
 
+from server.logs import request_id
+from server.metrics import refused
 from shared.examples import Explanation
 from shared.products import Neighbour
 from shared.snapshot import Snapshot
@@ -55,6 +57,60 @@ class Answer(BaseModel):
     results: list[Result]
 
 
+class Image(BaseModel):
+    """One image of a product."""
+
+    image_id: str
+    image_url: str
+    attributes: dict[str, str]
+
+
+class ListedProduct(Image):
+    """A product, by its first image."""
+
+    product_id: str
+
+
+class Products(BaseModel):
+    """Some of the products that were found. `total`: how many were."""
+
+    snapshot: str
+    total: int
+    products: list[ListedProduct]
+
+
+class Product(BaseModel):
+    """A product and its images."""
+
+    snapshot: str
+    product_id: str
+    images: list[Image]
+
+
+class Value(BaseModel):
+    """A value of a column, and how many products have it."""
+
+    value: str
+    count: int
+
+
+class Column(BaseModel):
+    """A column of the catalog."""
+
+    name: str
+    values: list[Value] = Field(description="The most frequent ones.")
+    distinct: int = Field(description="How many values there are.")
+    low: float | None = Field(None, description="Where all values are numbers.")
+    high: float | None = None
+
+
+class Columns(BaseModel):
+    """The columns of the catalog."""
+
+    snapshot: str
+    attributes: list[Column]
+
+
 class Problem(BaseModel):
     """An RFC 9457 problem."""
 
@@ -62,6 +118,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
+    request_id: str
     kind: str | None = Field(None, description="Why a photo was refused.")
 
 
@@ -106,7 +163,7 @@ PROBLEMS: dict[str | int | HTTPStatus, Any] = {
 
 def answer(snapshot: Snapshot, body: bytes) -> Response:
     """An answer of this snapshot."""
-    return Response(body, mimetype="application/json", headers={"ETag": f'"{snapshot.id}"'})
+    return Response(body, mimetype="application/json", headers={"ETag": f'"{snapshot.tag}"'})
 
 
 def answer_body(
@@ -170,8 +227,10 @@ def json_answer(body: Mapping[str, Any], status: int = 200, mimetype: str = "app
 
 def problem(status: int, title: str, detail: str, **more: str) -> Response:
     """An RFC 9457 problem."""
-    kind = "urn:image-similarity:" + title.lower().replace(" ", "-")
-    body = {"type": kind, "title": title, "status": status, "detail": detail, **more}
+    kind = title.lower().replace(" ", "-")
+    refused(more.get("kind", kind))
+    told = {"title": title, "status": status, "detail": detail, "request_id": request_id.get(), **more}
+    body = {"type": f"urn:image-similarity:{kind}", **told}
     response = json_answer(body, status, "application/problem+json")
     if status == 503:
         response.headers["Retry-After"] = "5"

@@ -12,18 +12,38 @@ from werkzeug.routing import BaseConverter
 from server.admin import add_admin
 from server.answers import PROBLEMS, problem
 from server.asked import refuse
-from server.config import ServerConfig
+from server.browse import add_browse
+from server.config import ServerConfig, traces_wanted
+from server.delivery import deliver
 from server.docs import add_docs
 from server.doorbell import Doorbell
 from server.fetch import Fetch
 from server.follower import follow, problems
+from server.front import Front
+from server.gate import guard
+from server.keys import Keys
+from server.live import add_live
+from server.metrics import expose
+from server.originals import Originals
+from server.page import add_page
 from server.photo import MAX_BODY, CheckedRequest
 from server.questions import add_questions, like_product
 from server.quick import Quick
+from server.rates import limit
 from server.reload import Snapshots
 from server.remote import RemoteNetworks
 from server.state import add_state
-from shared.errors import BadPicture, BadQuestion, Busy, NotReady, QuestionError, UnknownPartition, UnknownProduct
+from server.tracing import trace
+from shared.errors import (
+    BadPicture,
+    BadQuestion,
+    Busy,
+    NotKept,
+    NotReady,
+    QuestionError,
+    UnknownPartition,
+    UnknownProduct,
+)
 from shared.refusals import Kind
 
 _STATUS: dict[type[QuestionError], tuple[int, str]] = {
@@ -33,6 +53,7 @@ _STATUS: dict[type[QuestionError], tuple[int, str]] = {
     BadPicture: (422, "Bad picture"),
     NotReady: (503, "Not ready"),
     Busy: (503, "Busy"),
+    NotKept: (507, "Not kept"),
 }
 _PICTURE_STATUS = {
     Kind.EMPTY: 400,
@@ -47,43 +68,56 @@ _PICTURE_STATUS = {
 _log = logging.getLogger(__name__)
 
 
-def create_app(snapshots: Snapshots, fetch: Callable[[str], bytes] | None = None) -> Flask:
+def create_app(
+    snapshots: Snapshots, config: ServerConfig | None = None, fetch: Callable[[str], bytes] | None = None
+) -> Flask:
     """The WSGI application over these snapshots. `fetch` has the bytes of a photo's URL."""
+    config = config or ServerConfig()
     app = OpenAPI(
         __name__,
         static_folder=None,
         info=Info(title="image-similarity", version="1", description="Which products look most like this?"),
         responses=PROBLEMS,
+        security_schemes={"key": {"type": "http", "scheme": "bearer"}},
         validation_error_status="4XX",
         validation_error_callback=refuse,
         doc_ui=False,
-        security_schemes={},
     )
     app.request_class = CheckedRequest
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=bool(config.cors_origins))
     app.url_map.merge_slashes = False
-    app.url_map.converters["id"] = _IdConverter
-    add_questions(app, snapshots, fetch or Fetch())
+    app.url_map.converters.update(id=_IdConverter, product=_ProductConverter)
+    if traces_wanted():
+        trace(app)
+    add_questions(app, snapshots, fetch or Fetch(config.photo_hosts or ""))
+    add_browse(app, snapshots)
     add_state(app, snapshots)
+    add_admin(app, Doorbell(config.data))
+    add_live(app, snapshots, Originals(config.image_url))
     add_docs(app)
+    add_page(app, snapshots)
     _add_errors(app)
-    app.wsgi_app = Quick(app.wsgi_app, partial(like_product, snapshots))  # type: ignore[method-assign]
+    expose(app, snapshots)
+    guard(app, Keys(config.keys, config.admin_key))
+    if config.rate:
+        limit(app, config.rate, config.networks and config.networks.with_name("rates"))
+    deliver(app, config.cors_origins)
+    # Quick knows nothing of these.
+    if not (config.keys or config.rate or config.cors_origins or traces_wanted()):
+        app.wsgi_app = Quick(app.wsgi_app, partial(like_product, snapshots))  # type: ignore[method-assign]
+    app.wsgi_app = Front(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
 def serve() -> Flask:
     """What gunicorn runs in each worker: the application over a data folder, following its snapshots."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = ServerConfig.from_environment()
     follow(config)
     refused_before = partial(problems, config.data) if config.depot else dict
     networks = RemoteNetworks(config.networks) if config.networks else None
     snapshots = Snapshots(config.data, key=config.signing_key, problems=refused_before, networks=networks)
     snapshots.follow()
-    app = create_app(snapshots, Fetch(config.photo_hosts or ""))
-    if config.admin_key:
-        add_admin(app, config.admin_key, Doorbell(config.data))
-    return app
+    return create_app(snapshots, config)
 
 
 class _IdConverter(BaseConverter):
@@ -91,6 +125,12 @@ class _IdConverter(BaseConverter):
 
     regex = "(?s:.+?)"
     part_isolating = False
+
+
+class _ProductConverter(_IdConverter):
+    """The id of a product that is put or deleted: of none that reads like a question about another."""
+
+    regex = r"(?s:(?!.*/(?:similar|image|pins)\Z).+?)"
 
 
 def _add_errors(app: Flask) -> None:

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from shared.errors import BadQuestion
 from shared.examples import MOST as MOST_EXAMPLES
 from shared.filters import parse
+from shared.images import MAX_EDGE
 from shared.similar import MOST, Wanted
 
 
@@ -48,6 +49,10 @@ Weight = Annotated[float, Field(ge=0.01, le=100), _between(0.01, 100, _NUMBER, "
 ProductId = Annotated[str, Field(json_schema_extra={"example": "8300037"})]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 Share = Annotated[float, Field(ge=0, le=1), _between(0, 1, _NUMBER, "a number")]
+
+PageSize = Annotated[int, _between(1, 200, _WHOLE, "a whole number"), Field(ge=1, le=200)]
+Start = Annotated[int, _between(0, 999_999_999, _WHOLE, "a whole number"), Field(ge=0)]
+Edge = Annotated[int, _between(16, MAX_EDGE, _WHOLE, "a whole number"), Field(ge=16, le=MAX_EDGE)]
 
 
 class AnyProductPath(BaseModel):
@@ -190,6 +195,25 @@ def _ids(lines: list[str]) -> frozenset[str]:
         return frozenset(name for line in lines for fields in csv.reader([line], strict=True) for name in fields)
     except csv.Error as error:
         raise BadQuestion(f'exclude is not a line of CSV: {error}. Quote an id that holds a comma: "a,b".') from error
+
+
+class Browsing(BaseModel):
+    """Which products to list."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    text: str = Field("", max_length=200, description="The beginning of a product id, or of words in its attributes.")
+    limit: PageSize = Field(50, description="How many products.")
+    offset: Start = Field(0, description="How many to leave out before.")
+
+
+class Thumbnail(BaseModel):
+    """Which picture of a product, and how large."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    image_id: str | None = Field(None, description="One of the product's images; the first where it is not given.")
+    size: Edge = Field(320, description="The longer edge in pixels, where the server makes the picture.")
 
 
 def refuse(error: ValidationError) -> Any:

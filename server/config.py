@@ -12,6 +12,8 @@ from typing import Any
 import click
 
 _NETWORKS = "SIMILARITY_NETWORKS"
+_METRICS = "PROMETHEUS_MULTIPROC_DIR"  # as prometheus_client wants it
+_LOG_FORMATS = ("text", "json")
 _SECRET = "Better in the environment than on a command line."
 
 
@@ -23,13 +25,24 @@ def _option(name: str, help: str, default: Any = None, kind: Any = None) -> clic
     )
 
 
-def tell_workers(networks: Path) -> None:
-    """Let the processes that this one starts from now on know where the embedding process listens."""
-    os.environ[_NETWORKS] = str(networks)
+def tell_workers(networks: Path, metrics: Path) -> None:
+    """Let the processes that this one starts from now on know where the embedding process listens, and count."""
+    os.environ[_NETWORKS], os.environ[_METRICS] = str(networks), str(metrics)
 
 
+def metrics_folder() -> str | None:
+    """Where the processes of this server count, or None where there is one only."""
+    return os.environ.get(_METRICS)
+
+
+def traces_wanted() -> bool:
+    """Whether OpenTelemetry is told where to send traces; its own variables say the rest."""
+    return "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ
+
+
+_FILE = click.Path(path_type=Path, resolve_path=True)
 OPTIONS = [
-    _option("data", "Folder of snapshots.", "data", click.Path(path_type=Path, resolve_path=True)),
+    _option("data", "Folder of snapshots.", "data", _FILE),
     _option("host", "Address to serve on.", "127.0.0.1"),
     _option("port", "Port to serve on.", 8000, click.IntRange(1, 65535)),
     _option("workers", "Server processes.", 2, click.IntRange(1, 256)),
@@ -37,7 +50,14 @@ OPTIONS = [
     _option("keep", "Snapshots kept on this host, where it follows a depot.", 5, click.IntRange(1)),
     _option("photo_hosts", "Hosts that photos are fetched from by URL, with commas between; without it from none."),
     _option("signing_key", f"Secret that snapshots must be signed with. {_SECRET}"),
-    _option("admin_key", f"Secret that lets POST /admin/reload in; without it there is no such thing. {_SECRET}"),
+    _option("admin_key", f"Secret that opens the admin routes; without it or KEYS there are none. {_SECRET}"),
+    _option("keys", "File of API keys (python -m server keys add); then every question needs one.", None, _FILE),
+    _option("cors_origins", "Pages of these origins may ask too, from a browser: https://shop.example,https://.."),
+    _option(
+        "log_format", "text, for people, or json: a line for each request too.", "text", click.Choice(_LOG_FORMATS)
+    ),
+    _option("image_url", "Where images lie that a live change names by their ids: {id}, {size}, any attribute."),
+    _option("rate", "How often each key, or each address without KEYS, may ask: 600 (a minute), 10/second.."),
 ]
 
 
@@ -45,7 +65,7 @@ OPTIONS = [
 class ServerConfig:
     """What to serve, where, and whom to trust."""
 
-    data: Path
+    data: Path = Path("data")
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 2
@@ -53,6 +73,11 @@ class ServerConfig:
     keep: int = 5
     signing_key: str | None = field(default=None, repr=False)
     admin_key: str | None = field(default=None, repr=False)
+    keys: Path | None = None
+    rate: str | None = None
+    cors_origins: str | None = None
+    log_format: str = "text"
+    image_url: str | None = None
     photo_hosts: str | None = None
     networks: Path | None = None
     """Where the embedding process listens. Not an option: gunicorn's master tells its workers."""

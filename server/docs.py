@@ -21,7 +21,7 @@ def add_docs(app: OpenAPI) -> None:
 
     @app.route("/openapi.json")
     def contract() -> Response:
-        return json_answer(app.api_doc)
+        return json_answer({**app.api_doc, "security": [{}, {"key": []}]})  # with or without one
 
     @app.route("/docs")
     def docs() -> Response:

@@ -23,12 +23,15 @@ from socketserver import BaseRequestHandler, ThreadingMixIn, UnixStreamServer
 
 import numpy as np
 
+from server import metrics as metrics  # which listen to the stages
 from server.config import ServerConfig
+from server.logs import set_up_logs
 from server.network import LOADING, LocalNetworks
 from server.wire import Frame, WireError, Word, receive, send
 from shared.embedders import Embedder
 from shared.errors import Busy, NotReady
 from shared.images import Picture
+from shared.stages import took
 from shared.vectors import Vectors
 
 MOST_WAITING = 32
@@ -93,6 +96,8 @@ class Batches:
                     self._waiting.remove(photo)
                     batch.append(photo)
                     room -= len(photo.images)
+            for photo in batch:
+                took("queue", time.monotonic() - photo.since)
             return batch
 
 
@@ -163,11 +168,12 @@ class _Worker(BaseRequestHandler):
 
 def main(address: Path, parent: int) -> None:
     """Serve until the process `parent` has ended, then remove the socket's folder."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    config = ServerConfig.from_environment()
+    set_up_logs(config.log_format)
     # Ctrl-C and a supervisor's SIGTERM reach the whole group, and the workers still have photos to finish.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    server = EmbeddingServer(address, ServerConfig.from_environment().signing_key)
+    server = EmbeddingServer(address, config.signing_key)
     threading.Thread(target=server.serve_forever, name="listen", daemon=True).start()
     while os.getppid() == parent:
         time.sleep(_PARENT_SECONDS)

@@ -14,7 +14,9 @@ from gunicorn import util
 from server.config import ServerConfig, tell_workers
 from server.doorbell import Doorbell
 from server.keeper import Keeper
+from server.logs import OneLogger
 
+logger_class = OneLogger
 worker_class = "gthread"
 threads = 24
 limit_request_line = 0  # product ids may be long
@@ -41,10 +43,17 @@ def post_fork(server: Any, worker: Any) -> None:
     util.close_graceful = partial(ThreadPoolExecutor(8, "close").submit, util.close_graceful)
 
 
+def child_exit(server: Any, worker: Any) -> None:
+    """What a worker counted stays, for counts do not fall; but it no longer counts as a worker."""
+    from prometheus_client.multiprocess import mark_process_dead  # only now does it know where processes count
+
+    mark_process_dead(worker.pid)
+
+
 def _keep_networks(server: Any) -> None:
     """One embedding process for all workers, looked after whenever the master looks after them: every second."""
     keeper = server.keeper = Keeper()
-    tell_workers(keeper.address)
+    tell_workers(keeper.address, keeper.metrics)
     manage_workers = server.manage_workers
 
     def manage() -> None:

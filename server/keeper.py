@@ -17,10 +17,15 @@ _BETWEEN_STARTS = 1.0
 
 
 class Keeper:
-    """The process, and the private folder of its socket. Used by one thread. Raises `ConfigError`."""
+    """The process, and the private folder of its socket and of what all processes count. Used by one thread.
+
+    Raises `ConfigError`.
+    """
 
     def __init__(self) -> None:
-        self.address = _private_folder() / "networks"
+        folder = _private_folder()
+        self.address, self.metrics = folder / "networks", folder / "metrics"
+        self.metrics.mkdir()
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
 

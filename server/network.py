@@ -17,6 +17,7 @@ from shared.embedders import Embedder
 from shared.errors import NotReady, SimilarityError, SnapshotError
 from shared.images import Picture
 from shared.snapshot import Snapshot, open_embedder
+from shared.stages import stage
 from shared.vectors import Vectors
 
 LOADING = "loading"
@@ -92,7 +93,7 @@ class _Guarded:
         self._embedder, self._lock = embedder, lock
 
     def embed(self, images: Picture) -> Vectors:
-        with self._lock:
+        with self._lock, stage("embed"):
             return self._embedder.embed(images)
 
 

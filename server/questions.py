@@ -33,6 +33,7 @@ from server.asked import (
 )
 from server.asking import Asking
 from server.photo import photo_of
+from server.quick import RULE
 from server.reload import Snapshots
 from shared.errors import QuestionError
 from shared.everywhere import asked_everywhere, similar_everywhere
@@ -70,7 +71,7 @@ def add_questions(app: OpenAPI, snapshots: Snapshots, fetch: Callable[[str], byt
     """Add the routes. `fetch` has the bytes of a photo's URL."""
     asking = Asking(snapshots, fetch)
 
-    @app.get("/v1/<department>/<domain>/products/<id:product_id>/similar", tags=_TAGS, responses={200: Answer})
+    @app.get(RULE, tags=_TAGS, responses={200: Answer})
     def similar_products(path: ProductPath, query: Question) -> Response:
         """Products that look most like this product"""
         if not query.explain:

@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from werkzeug.http import parse_etags
+
+from server.delivery import CACHING, WORTH_COMPRESSING
+from server.metrics import ROUTE
 from shared.similar import MOST, TEN, Wanted
 from shared.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+RULE = "/v1/<department>/<domain>/products/<id:product_id>/similar"
 _PATH = re.compile("/v1/([^/]+/[^/]+)/products/(.+)/similar", re.DOTALL)
 _K = re.compile("k=([0-9]{1,4})")
 _only = lru_cache(MOST)(Wanted)
@@ -33,9 +38,14 @@ class Quick:
         if found is None:
             return self._app(environ, start_response)
         snapshot, body = found
-        length = str(len(body))
-        headers = [("ETag", f'"{snapshot.id}"'), ("Content-Type", "application/json"), ("Content-Length", length)]
-        start_response("200 OK", headers)
+        environ[ROUTE] = "GET", RULE
+        tag, caching = ("ETag", f'"{snapshot.tag}"'), [("Vary", "Accept-Encoding"), ("Cache-Control", CACHING)]
+        given = environ.get("HTTP_IF_NONE_MATCH")
+        if given and parse_etags(given).contains_weak(snapshot.tag):
+            start_response("304 NOT MODIFIED", [tag, *caching])
+            return []
+        content = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        start_response("200 OK", [tag, *content, *caching])
         return [body]
 
     def _answer(self, environ: "WSGIEnvironment") -> tuple[Snapshot, bytes] | None:
@@ -46,6 +56,8 @@ class Quick:
         try:
             # WSGI hands the path's bytes over as latin-1.
             partition, product_id = (part.encode("latin-1").decode() for part in path.groups())
-            return self._ask(partition, product_id, _only(int(k[1])) if k else TEN)
+            answer = self._ask(partition, product_id, _only(int(k[1])) if k else TEN)
+            worth = len(answer[1]) >= WORTH_COMPRESSING and "HTTP_ACCEPT_ENCODING" in environ
+            return None if worth else answer
         except Exception:  # the long way fails too, and tells of it
             return None

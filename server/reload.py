@@ -1,4 +1,4 @@
-"""Which snapshots serve: opens what is current, swaps when that changes, and asks for the networks that photos need.
+"""Which snapshots serve: opens what is current, lays live changes over it, and asks for the networks that photos need.
 
 A snapshot that cannot be opened is refused with a reason, and the one before it goes on serving. An answer holds on to
 the snapshot that it began with; the old one is dropped when its last answer is given.
@@ -8,24 +8,28 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from server.changes import Changes, embed_waiting
 from server.doorbell import Doorbell
 from server.network import LocalNetworks, Networks
 from shared.embedders import Embedder
-from shared.errors import NotReady, SnapshotError, UnknownPartition
+from shared.errors import NotReady, QuestionError, SnapshotError, UnknownPartition
+from shared.journal import Journal
 from shared.partition import Partition
 from shared.snapshot import Snapshot, current_id, partitions
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.25
+_CHANGES_SECONDS, _EMBED_SECONDS = 0.1, 1.0
 # A refused snapshot is read again now and then: it may have been seen half-copied.
 _RETRY_SECONDS = 10.0
 
 
 class Snapshots:
-    """The open snapshots of a data folder. Reading is safe from many threads; `refresh` is called by one.
+    """The open snapshots of a data folder. Reading is safe from many threads; `refresh` is called by one, `look` too.
 
     `key` is what snapshots must be signed with; `problems` tells what else was refused, before it came here; `networks`
     are those for photos, in this process where none are given.
@@ -43,15 +47,23 @@ class Snapshots:
         self._data, self._key, self._problems = data, key, problems
         self._photos = photos and find_spec("tensorflow") is not None  # which does not load it
         self._networks = networks or LocalNetworks(key)
-        self._open: Mapping[str, Snapshot] = {}
-        self.refused: Mapping[str, str] = {}
+        self._made: Mapping[str, Snapshot] = {}  # as they were written
+        self._open: Mapping[str, Snapshot] = {}  # as they were changed since
+        self._changes = Changes(data)
+        self._laying = threading.Lock()
+        self._refused: Mapping[str, str] = {}
         self._held: dict[str, tuple[str | None, float]] = {}
         self.refresh()
 
     @property
     def open(self) -> Mapping[str, Snapshot]:
-        """Partition (as `department/domain`) -> its snapshot, at this moment."""
+        """Partition (as `department/domain`) -> its snapshot, with what was changed live, at this moment."""
         return self._open
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """What does not serve, and why: snapshots, and live changes that cannot be read."""
+        return {**self._changes.problems, **self._refused}
 
     def get(self, partition: str) -> Snapshot:
         """The snapshot that serves a partition. Raises `UnknownPartition`."""
@@ -77,40 +89,65 @@ class Snapshots:
         refused = dict(self._problems())
         for partition in partitions(self._data):
             name = str(partition)
-            serving = self._open.get(name)
+            serving = self._made.get(name)
             current = None
             try:
                 current = current_id(self._data, partition)
                 held, until = self._held.get(name, (None, 0.0))
-                if name in self.refused and current == held and time.monotonic() < until:
-                    refused[name] = self.refused[name]
+                if name in self._refused and current == held and time.monotonic() < until:
+                    refused[name] = self._refused[name]
                 elif serving is None or current != serving.id:
                     serving = self._opened(partition, serving)
             except SnapshotError as error:
                 refused[name], self._held[name] = str(error), (current, time.monotonic() + _RETRY_SECONDS)
-                if self.refused.get(name) != str(error):
+                if self._refused.get(name) != str(error):
                     _log.error("The snapshot of %s is refused: %s", name, error)
             if serving:
                 fresh[name] = serving
         if self._photos:
             self._networks.need(fresh.values())
-        self._open, self.refused = fresh, refused
+        self._made, self._refused = fresh, refused
+        self.look()
+
+    def look(self) -> None:
+        """Take in what was changed live."""
+        with self._laying:
+            self._open = self._changes.over(self._made)
+
+    def journal(self, snapshot: Snapshot) -> Journal:
+        """The live changes of that snapshot's partition."""
+        return Journal(self._data, snapshot.manifest.partition)
 
     def follow(self) -> None:
-        """Refresh several times a second, and when it rings, in the background."""
+        """Refresh several times a second, and when it rings, in the background.
 
-        def poll() -> None:
-            while True:
-                doorbell.wait(_POLL_SECONDS)
-                try:
-                    self.refresh()
-                except Exception:
-                    _log.exception("Looking for new snapshots failed; the open ones go on serving")
-
+        Live changes are followed beside that: opening a snapshot may take long, and so may embedding.
+        """
         doorbell = Doorbell(self._data)
-        threading.Thread(target=poll, name="follow-snapshots", daemon=True).start()
+        _forever("follow-snapshots", lambda: doorbell.wait(_POLL_SECONDS), self.refresh)
+        _forever("follow-changes", lambda: time.sleep(_CHANGES_SECONDS), self.look)
+        _forever("embed-changes", lambda: time.sleep(_EMBED_SECONDS), self._embed_waiting)
+
+    def _embed_waiting(self) -> None:
+        for snapshot in self._open.values():
+            with suppress(QuestionError):  # it is tried again soon
+                embed_waiting(snapshot, self.journal(snapshot), self.embedder)
 
     def _opened(self, partition: Partition, serving: Snapshot | None) -> Snapshot:
         snapshot = Snapshot.current(self._data, partition, self._key)
         _log.info("%s serves snapshot %s (before: %s)", partition, snapshot.id, serving.id if serving else "none")
         return snapshot
+
+
+def _forever(name: str, wait: Callable[[], object], work: Callable[[], None]) -> None:
+    """Work after each wait, in the background."""
+
+    def loop() -> None:
+        while True:
+            wait()
+            try:
+                work()
+            except Exception:
+                _log.exception("%s failed; what is open goes on serving", name)
+
+    threading.Thread(target=loop, name=name, daemon=True).start()

@@ -66,7 +66,10 @@ class Columns:
         while (end := text.find(b"\n", self._begins[-1])) >= 0:
             self._begins.append(end + 1)
         self.names: Sequence[str] = self._line(0)
-        # What is asked again and again is parsed and computed once.
+        self._keep()
+
+    def _keep(self) -> None:
+        """Parse and compute once what is asked again and again."""
         self.column = lru_cache(None)(self._column)
         self.mask = lru_cache(_MASKS)(self._mask)
 

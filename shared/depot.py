@@ -19,8 +19,9 @@ from pathlib import Path
 from shared.buckets import Advance, Bucket, Entry, Held
 from shared.errors import ConfigError, DepotError, SnapshotError
 from shared.files import FileMark
+from shared.manifest import SIGNATURE, Manifest, checked_manifest, signature
 from shared.partition import Partition
-from shared.snapshot import SIGNATURE, Manifest, checked_manifest, current_id, is_id, signature, verify
+from shared.snapshot import current_id, is_id, verify
 
 Meter = Callable[[str, int], AbstractContextManager[Advance]]
 """`with meter("sending", total_bytes) as advance: advance(bytes)`: shows how far a transfer is."""

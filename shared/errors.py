@@ -13,7 +13,8 @@
         ├── BadQuestion        a parameter is out of its range
         ├── BadPicture         the photo cannot be used; carries the kind of refusal
         ├── NotReady           the network is still loading, or cannot be had here
-        └── Busy               too many photos wait already
+        ├── Busy               too many photos wait already
+        └── NotKept            a live change cannot be written or read
 
 Every message is a sentence that names the thing, the reason and, where there is one, the remedy.
 """
@@ -77,3 +78,7 @@ class NotReady(QuestionError):
 
 class Busy(QuestionError):
     """Too many photos wait already, or this one waited too long."""
+
+
+class NotKept(QuestionError):
+    """A live change cannot be written or read: the disk is full, or its file is damaged."""

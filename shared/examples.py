@@ -8,11 +8,13 @@ import numpy as np
 from shared.embedders import Embedder
 from shared.errors import BadPicture, BadQuestion, UnknownProduct
 from shared.images import VIEWS, Crop, Picture, decode, square, views
-from shared.neighbours import DIGITS, mean_directions
-from shared.products import Neighbour
+from shared.neighbours import mean_directions
+from shared.products import Neighbour, ProductTable
 from shared.projection import Projection
+from shared.ranking import DIGITS
 from shared.refusals import Kind, Refusal
 from shared.snapshot import Snapshot
+from shared.stores import VectorStore
 from shared.vectors import Vectors, normalise, usable
 
 GAMMA = 0.3
@@ -57,13 +59,19 @@ def product_example(snapshot: Snapshot, product_id: str) -> Example:
     if number is None:
         raise UnknownProduct(f"The product {product_id!r} is not in the index of {snapshot.manifest.partition}.")
     images = snapshot.products.images(number)
-    mine = snapshot.store.vectors(images.start, images.stop)
 
     def parts() -> Parts:
-        return Parts([snapshot.products.image(row).image_id for row in images], mine)
+        names = [snapshot.products.image(row).image_id for row in images]
+        return Parts(names, snapshot.store.vectors(images.start, images.stop))
 
-    mean = mean_directions(mine, np.array([0, len(mine)], np.int32))
-    return Example(mean, parts, "product", frozenset({number}))
+    return Example(asking(snapshot.products, snapshot.store, number), parts, "product", frozenset({number}))
+
+
+def asking(products: ProductTable, store: VectorStore, number: int) -> Vectors:
+    """What the product of that number asks with: a unit vector `(1, d)`."""
+    images = products.images(number)
+    mine = store.vectors(images.start, images.stop)
+    return mean_directions(mine, np.array([0, len(mine)], np.int32))
 
 
 def photo_example(snapshot: Snapshot, embedder: Embedder, photo: bytes, crop: Crop | None = None) -> Example:

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,10 +40,22 @@ def write_synced(path: Path, data: bytes | memoryview) -> FileMark:
 
 def replace_atomically(path: Path, data: bytes) -> None:
     """Put `data` at `path` so that a reader sees the old file or the new one, never half of it."""
+    with replacing(path) as temporary:
+        write_synced(temporary, data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a new file where this says, and it takes the place of `path` when that went well."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
-    write_synced(temporary, data)
-    temporary.replace(path)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, features
 
 from shared.errors import BadQuestion
 from shared.refusals import Kind, Refusal
+from shared.stages import stage
 
 Picture: TypeAlias = NDArray[np.uint8]
 
@@ -69,6 +70,7 @@ class Crop:
         return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
+@stage("decode")
 def decode(data: bytes, crop: Crop | None = None) -> Picture | Refusal:
     """Decode an image file, or that part of it.
 

@@ -1,4 +1,4 @@
-"""Products near products, exactly, by matrix products in blocks. Pure numpy, but for the two files it is kept in.
+"""Products near products, by matrix products in blocks. Pure numpy, but for the two files it is kept in.
 
 A product asks with the mean direction of its images, so that they vote together and no single odd image decides; its
 similarity to another is the cosine of that with the other's best image.
@@ -13,38 +13,45 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.cells import centres, nearest_centre, reach
 from shared.errors import SnapshotError
 from shared.products import read_array, write_array
+from shared.ranking import best_products
 from shared.vectors import Vectors, normalise, usable
 
 KEPT = 100
-DIGITS = 6
+EXACT_WORK = 2e13  # multiplications: about five minutes on two cores
 _BLOCK_BYTES = 64 * 1024 * 1024
+# Where cells are used: the share of right first answers that they must hold, of how many products this is measured.
+_RECALL, _DEPTH, _SAMPLE = 0.99, 10, 300
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """The table described above."""
+    """The table described above. `recall` is the share of the right first 10 that it holds, as far as its maker knows;
+    the files do not keep it."""
 
     rows: NDArray[np.int32]
     scores: Vectors
+    recall: float = 1.0
 
 
-def nearest_products(vectors: Vectors, starts: NDArray[np.int32], kept: int = KEPT) -> Neighbours:
-    """All products against all.
+def nearest_products(
+    vectors: Vectors, starts: NDArray[np.int32], kept: int = KEPT, exact_work: float = EXACT_WORK
+) -> Neighbours:
+    """All products against all; where that takes more than `exact_work` multiplications, the products of each cell
+    against the cells around it, as many as hold 0.99 of the right first 10. Scores are exact either way.
 
     `vectors` are unit vectors `(rows, d)`, grouped by product; `starts` `(products + 1,)` says where each begins.
     """
     products = len(starts) - 1
     k = min(kept, products - 1)
-    rows = np.zeros((products, k), np.int32)
-    scores = np.zeros((products, k), np.float32)
-    per_block = max(1, _BLOCK_BYTES // (4 * max(1, len(vectors))))
-    for first in range(0, products if k > 0 else 0, per_block):
-        asked = np.arange(first, min(first + per_block, products))
-        queries = mean_directions(vectors, starts[first : asked[-1] + 2])
-        rows[asked], scores[asked] = _best(queries @ vectors.T, starts, asked, k)
-    return Neighbours(rows, scores)
+    if k <= 0:
+        return Neighbours(np.zeros((products, 0), np.int32), np.zeros((products, 0), np.float32))
+    catalog = _Catalog.of(vectors, starts)
+    if products * vectors.size <= exact_work:
+        return Neighbours(*catalog.nearest(np.arange(products), k))
+    return _by_cells(catalog, k)
 
 
 def mean_directions(vectors: Vectors, starts: NDArray[np.int32]) -> Vectors:
@@ -57,20 +64,56 @@ def mean_directions(vectors: Vectors, starts: NDArray[np.int32]) -> Vectors:
     return np.where(usable(means)[:, None], means, mine[starts[:-1] - starts[0]])
 
 
-def _best(
-    scores: Vectors, starts: NDArray[np.int32], asked: NDArray[np.int64], k: int
-) -> tuple[NDArray[np.int32], Vectors]:
-    """From scores `(asked, rows)` the `k` best other products of each: the row of their best image, and its score."""
-    scores = scores.round(DIGITS)
-    by_product = np.maximum.reduceat(scores, starts[:-1], axis=1)
-    # The first image of each product that reaches the product's best score.
-    images = np.arange(scores.shape[1], dtype=np.int32)
-    reaches = scores == np.repeat(by_product, np.diff(starts), axis=1)
-    best_image = np.minimum.reduceat(np.where(reaches, images, np.int32(len(images))), starts[:-1], axis=1)
-    by_product[np.arange(len(asked)), asked] = -np.inf
-    # A stable sort of all keeps ties in the products' order; a partition would not.
-    near = np.argsort(-by_product, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(best_image, near, axis=1), np.take_along_axis(by_product, near, axis=1)
+@dataclass(frozen=True, slots=True)
+class _Catalog:
+    """Vectors `(rows, d)`, whose they are `(rows,)`, and what each product asks with `(products, d)`."""
+
+    vectors: Vectors
+    owners: NDArray[np.int64]
+    means: Vectors
+
+    @classmethod
+    def of(cls, vectors: Vectors, starts: NDArray[np.int32]) -> "_Catalog":
+        products, some = len(starts) - 1, 1 << 15
+        means = [mean_directions(vectors, starts[first : first + some + 1]) for first in range(0, products, some)]
+        return cls(vectors, np.repeat(np.arange(products), np.diff(starts)), np.concatenate(means))
+
+    def nearest(
+        self, asked: NDArray[np.int64], k: int, near: NDArray[np.int64] | slice = slice(None)
+    ) -> tuple[NDArray[np.int32], Vectors]:
+        """The `k` best other products of each one asked, among the rows `near`: the row of their best image, and its
+        score."""
+        vectors, owners, numbers = self.vectors[near], self.owners[near], np.arange(len(self.owners), dtype=np.int32)
+        rows, scores = np.empty((len(asked), k), np.int32), np.empty((len(asked), k), np.float32)
+        images = len(self.vectors) / len(self.means)
+        likely = round((k + 1) * (1.5 * images - 0.5))  # images of one product often stand together
+        block = max(1, _BLOCK_BYTES // (4 * len(vectors)))
+        for at in (slice(first, first + block) for first in range(0, len(asked), block)):
+            found, scores[at] = best_products(self.means[asked[at]] @ vectors.T, owners, asked[at], k, likely)
+            rows[at] = numbers[near][found]
+        return rows, scores
+
+
+def _by_cells(catalog: _Catalog, k: int) -> Neighbours:
+    """The table by cells, of which there are as many as vectors in each."""
+    products = len(catalog.means)
+    middles = centres(catalog.vectors, round(len(catalog.vectors) ** 0.5))
+    places, asking = nearest_centre(catalog.vectors, middles), nearest_centre(catalog.means, middles)
+    sample = np.sort(np.random.default_rng(0).permutation(products)[:_SAMPLE])
+    right, _ = catalog.nearest(sample, min(k, _DEPTH))
+    visited, recall = reach(middles[asking[sample]], middles, places[right], _RECALL)
+    around = np.argsort(-(middles @ middles.T), axis=1, kind="stable")
+    rows, scores = np.empty((products, k), np.int32), np.empty((products, k), np.float32)
+    for cell in np.unique(asking):
+        cells = visited
+        while True:
+            near = np.flatnonzero(np.isin(places, around[cell, :cells]))
+            if len(np.unique(catalog.owners[near])) > k:
+                break
+            cells *= 2
+        asked = np.flatnonzero(asking == cell)
+        rows[asked], scores[asked] = catalog.nearest(asked, k, near)
+    return Neighbours(rows, scores, recall)
 
 
 def write_neighbours(neighbours: Neighbours, folder: Path) -> None:

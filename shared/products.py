@@ -60,7 +60,7 @@ class Neighbour:
 
 def write_products(images: Sequence[ProductImage], folder: Path) -> None:
     """Write the four files. Raises `ValueError` where images of a product do not stand together."""
-    lines = [_line(image) + b"\n" for image in images]
+    lines = [line_of(image) + b"\n" for image in images]
     begins = starts(images)
     ids = [images[row].product_id for row in begins[:-1]]
     if len(set(ids)) != len(ids):
@@ -121,10 +121,19 @@ class ProductTable:
     def count(self) -> int:
         return len(self.starts) - 1
 
+    @property
+    def text(self) -> mmap.mmap | bytes:
+        """All lines, as the file has them."""
+        return self._lines
+
     def line(self, row: int) -> bytes:
         """The JSON object of the image that this row stands for."""
         begin, end = self._offsets[row : row + 2].tolist()
         return self._lines[begin : end - 1]
+
+    def lines(self, begin: int, end: int) -> list[bytes]:
+        """The JSON objects of the rows from `begin` to before `end`."""
+        return self._lines[self._offsets[begin] : self._offsets[end] - 1].split(b"\n")
 
     def image(self, row: int) -> ProductImage:
         """The image that this row stands for."""
@@ -146,12 +155,12 @@ class ProductTable:
         """The rows of a product."""
         return range(int(self.starts[product]), int(self.starts[product + 1]))
 
-    def owners(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def owners(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
         """The product of each row."""
         return np.searchsorted(self.starts, rows, side="right") - 1
 
 
-def _line(image: ProductImage) -> bytes:
+def line_of(image: ProductImage) -> bytes:
     """An image as JSON; it begins with the product id."""
     fields = {
         "product_id": image.product_id,

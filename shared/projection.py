@@ -20,6 +20,8 @@ from shared.errors import SnapshotError
 from shared.products import read_array, write_array
 from shared.vectors import Vectors, normalise
 
+_PULL = 0.8
+
 
 def rooted(raw: Vectors) -> Vectors:
     """`(n, d)` -> unit vectors of the signed square roots, so that a few strong values do not decide alone."""
@@ -60,6 +62,13 @@ class Projection:
         """How many values the space has that is searched."""
         return sum(block.dimension for block in self.blocks)
 
+    def images(self, raw: Vectors) -> Vectors:
+        """Raw vectors of catalog images `(n, d)` -> unit vectors `(n, k)`, each by itself.
+
+        A second block, which photos taught, is meant for photos; the indexer has better for the products that it knows.
+        """
+        return joined([block.apply(block.part(raw), 0) for block in self.blocks])
+
     def photo(self, raw: Vectors) -> Vectors:
         """Raw vectors of several views of one photo `(views, d)` -> one unit vector `(1, k)`."""
         means = [normalise(block.part(raw).mean(axis=0, keepdims=True)) for block in self.blocks]
@@ -85,6 +94,11 @@ class Projection:
                 raise SnapshotError(f"The projection files in {folder} do not belong together.")
             blocks.append(Block(int(start), means, matrix))
         return cls(tuple(sorted(blocks, key=lambda block: block.start))) if blocks else None
+
+
+def pulled(rows: Vectors, means: Vectors) -> Vectors:
+    """Draw each row `(n, k)` towards the mean of its product `(n, k)`."""
+    return normalise((1 - _PULL) * rows + _PULL * means)
 
 
 def joined(parts: list[Vectors]) -> Vectors:

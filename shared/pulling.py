@@ -13,17 +13,9 @@ from shared.buckets import Advance, Bucket
 from shared.depot import Meter, latest, object_key, signed_manifest, unmetered
 from shared.errors import SnapshotError
 from shared.files import FileMark, mark, replace_atomically, sync_folder
+from shared.manifest import SIGNATURE, Manifest, checked_manifest
 from shared.partition import Partition
-from shared.snapshot import (
-    SIGNATURE,
-    Manifest,
-    activate,
-    checked_manifest,
-    current_id,
-    exclusive,
-    keep_newest,
-    verify,
-)
+from shared.snapshot import activate, current_id, exclusive, keep_newest, verify
 
 
 def pull(

@@ -10,6 +10,9 @@ class Kind(StrEnum):
     # the row
     MISSING_ID = "missing_id"
     DUPLICATE = "duplicate"
+    # the row, by a live change of its product
+    DELETED = "deleted"
+    REPLACED = "replaced"
     # the fetch
     BAD_URL = "bad_url"
     GONE = "gone"
@@ -28,6 +31,9 @@ class Kind(StrEnum):
     BAD_CROP = "bad_crop"
     # the vector
     BAD_VECTOR = "bad_vector"
+
+
+LIVE = frozenset({Kind.DELETED, Kind.REPLACED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from shared.embedders import Embedder
 from shared.errors import BadQuestion, UnknownProduct
-from shared.examples import Example, photo_example, product_example
+from shared.examples import Example, asking, photo_example
 from shared.filters import Filter
-from shared.neighbours import DIGITS
 from shared.products import Neighbour
+from shared.ranking import DIGITS
 from shared.snapshot import Snapshot
+from shared.stages import stage
 from shared.vectors import Vectors
 from shared.verdicts import Verdicts, evidence
 
@@ -95,18 +96,45 @@ def similar_to_product(snapshot: Snapshot, product_id: str, wanted: Wanted = TEN
     product = snapshot.products.find(product_id)
     if product is None:
         raise UnknownProduct(f"The product {product_id!r} is not in the index of {snapshot.manifest.partition}.")
+    if snapshot.overlay:
+        return _since_changed(snapshot, product_id, product, wanted)
     table = snapshot.neighbours
     whole = table.rows.shape[1] == snapshot.products.count - 1
     if wanted.plain and (whole or wanted.k <= table.rows.shape[1]):
         rows, scores = table.rows[product, : wanted.k], table.scores[product, : wanted.k]
         return _answers(snapshot, rows, scores, scores, "product")
+    rows, scores = table.rows[product], table.scores[product]
+    return _near(snapshot, product, _Ranking(rows, scores, scores, whole), wanted)
+
+
+def _since_changed(snapshot: Snapshot, product_id: str, product: int, wanted: Wanted) -> list[Neighbour]:
+    """The same under live changes: what is pinned first, of what is wanted, then the others."""
+    assert snapshot.overlay
+    rows, scores, apart = snapshot.overlay.pinned(product_id, product)
+    pinned = _Ranking(rows, scores, scores, whole=False)
+    kept = ~np.isin(snapshot.products.owners(rows), _numbers(snapshot, wanted.exclude))
+    if wanted.filter:
+        kept &= snapshot.allowed(wanted.filter)[rows]
+    pinned = _alike(snapshot, pinned.where(kept), wanted, "product")
+    first = _answers(snapshot, pinned.rows, pinned.scores, pinned.evidence, "product")
+    if left := max(0, wanted.last - len(first)):
+        near = _Ranking(*snapshot.overlay.near(product, apart))
+        first += _near(snapshot, product, near, replace(wanted, k=left, offset=0), frozenset(apart))
+    page = first[wanted.offset : wanted.last]
+    return [replace(answer, rank=rank) for rank, answer in enumerate(page, wanted.offset + 1)]
+
+
+def _near(
+    snapshot: Snapshot, product: int, table: _Ranking, wanted: Wanted, without: frozenset[int] = frozenset()
+) -> list[Neighbour]:
+    """The answers to a product: from what a table knows of its nearest, where that is enough."""
     if not (wanted.arranged or wanted.filter):
-        rows, scores = table.rows[product], table.scores[product]
-        others = ~np.isin(snapshot.products.owners(rows), _numbers(snapshot, wanted.exclude))
-        ranking = _alike(snapshot, _Ranking(rows, scores, scores, whole).where(others), wanted, "product")
+        others = ~np.isin(snapshot.products.owners(table.rows), _numbers(snapshot, wanted.exclude))
+        ranking = _alike(snapshot, table.where(others), wanted, "product")
         if ranking.whole or len(ranking.rows) >= wanted.last:
             return _page(snapshot, ranking, "product", wanted)
-    return similar_to(snapshot, product_example(snapshot, product_id), wanted)
+    asks = asking(snapshot.products, snapshot.store, product)
+    return similar_to_vectors(snapshot, asks, wanted, "product", without | {product})
 
 
 def similar_to_photo(snapshot: Snapshot, embedder: Embedder, photo: bytes, wanted: Wanted = TEN) -> list[Neighbour]:
@@ -119,6 +147,7 @@ def similar_to(snapshot: Snapshot, example: Example, wanted: Wanted = TEN) -> li
     return similar_to_vectors(snapshot, example.vector, wanted, example.question, example.products)
 
 
+@stage("search")
 def similar_to_vectors(
     snapshot: Snapshot,
     queries: Vectors,
@@ -193,7 +222,7 @@ def _ranking(
 ) -> _Ranking:
     """The `k` nearest products, at least 2, of those that are wanted and alike enough."""
     k = max(2, k)
-    allowed = snapshot.columns.mask(wanted.filter) if wanted.filter else None
+    allowed = snapshot.allowed(wanted.filter) if wanted.filter else None
     unwanted = without.union(_numbers(snapshot, wanted.exclude))
     rows, scores = _nearest(snapshot, queries, k, unwanted, allowed)
     weighed: NDArray[np.floating] = scores
@@ -219,7 +248,7 @@ def _nearest(
     """The best rows of the `k` nearest products, and their scores, best first."""
     store, table = snapshot.store, snapshot.products
     count = store.count if allowed is None else int(np.count_nonzero(allowed))
-    if not count:
+    if not count:  # nothing is allowed, or all of it was deleted or is unavailable
         return np.empty(0, np.int64), np.empty(0, np.float32)
     fetch = min(count, 4 * (k + len(without)) + 64)
     while True:

@@ -10,24 +10,30 @@ beside the manifest says who wrote it.
 """
 
 import fcntl
-import hashlib
-import hmac
 import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shared import stores
 from shared.columns import Columns, columns_of, open_columns, write_columns
 from shared.embedders import Embedder, EmbedderSpec, load
 from shared.errors import ConfigError, SnapshotError
-from shared.files import FileMark, mark, replace_atomically, sync_folder, write_synced
+from shared.files import mark, replace_atomically, sync_folder, write_synced
+from shared.filters import Filter
+from shared.listing import Listing
+from shared.manifest import FORMAT, HASH_DIGITS, SIGNATURE, Manifest, checked_manifest, content_name, signature
 from shared.neighbours import Neighbours, nearest_products, open_neighbours, write_neighbours
 from shared.partition import Partition
 from shared.products import ProductImage, ProductTable, write_products
@@ -35,54 +41,10 @@ from shared.projection import Projection
 from shared.vectors import Vectors
 from shared.verdicts import Verdicts
 
-FORMAT = 1
-SIGNATURE = "manifest.sig"
-_HASH_DIGITS = 16
-_ID = re.compile(rf"\d{{8}}T\d{{6}}Z-[0-9a-f]{{{_HASH_DIGITS}}}")
+if TYPE_CHECKING:
+    from shared.overlay import Overlay
 
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """All that a server must know of a snapshot. `count` is of vectors (images), `failures` of refused rows by kind."""
-
-    format: int
-    department: str
-    domain: str
-    created: str
-    count: int
-    products: int
-    dimension: int
-    metric: str
-    store: str
-    embedder: Mapping[str, Any]
-    catalog: Mapping[str, Any]
-    failures: Mapping[str, int]
-    files: Mapping[str, FileMark]
-    quality: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def partition(self) -> Partition:
-        return Partition(self.department, self.domain)
-
-    @property
-    def spec(self) -> EmbedderSpec:
-        return EmbedderSpec(**{key: value for key, value in self.embedder.items() if key != "weights"})
-
-    def to_json(self) -> bytes:
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode() + b"\n"
-
-    @classmethod
-    def from_json(cls, data: bytes) -> "Manifest":
-        """Raises `SnapshotError` where the text is not a manifest of this format version."""
-        try:
-            fields = json.loads(data)
-            version = fields["format"]
-            if version != FORMAT:
-                raise SnapshotError(f"The snapshot has format {version}; this program reads format {FORMAT}.")
-            fields["files"] = {name: FileMark(**entry) for name, entry in fields["files"].items()}
-            return cls(**fields)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SnapshotError(f"The manifest is not readable: {type(error).__name__}: {error}") from error
+_ID = re.compile(rf"\d{{8}}T\d{{6}}Z-[0-9a-f]{{{HASH_DIGITS}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +76,12 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     folder.mkdir(parents=True)
     try:
-        stores.build(draft.store, draft.vectors, folder)
+        about = stores.build(draft.store, draft.vectors, folder)
         write_products(draft.images, folder)
         write_columns(columns_of(image.attributes for image in draft.images), folder)
         table = ProductTable(folder)
-        write_neighbours(draft.neighbours or nearest_products(draft.vectors, table.starts), folder)
+        near = draft.neighbours or nearest_products(draft.vectors, table.starts)
+        write_neighbours(near, folder)
         if draft.projection:
             draft.projection.write(folder)
         write_synced(folder / "report.json", json.dumps(draft.report, indent=1).encode())
@@ -141,13 +104,14 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
             catalog=draft.catalog,
             failures=draft.failures,
             quality=draft.quality,
+            index={**about, "neighbours_recall_at_10": round(near.recall, 4)},
             files={path.name: mark(path) for path in sorted(folder.iterdir())},
         ).to_json()
         write_synced(folder / "manifest.json", manifest)
         if key:
             write_synced(folder / SIGNATURE, signature(manifest, key))
         sync_folder(folder)
-        snapshot_id = f"{now:%Y%m%dT%H%M%SZ}-{_content_name(manifest)}"
+        snapshot_id = f"{now:%Y%m%dT%H%M%SZ}-{content_name(manifest)}"
         if (parent / snapshot_id).exists():  # the same content within the same second
             shutil.rmtree(folder)
         else:
@@ -237,26 +201,6 @@ def partitions(data: Path) -> list[Partition]:
     return sorted(found)
 
 
-def signature(manifest: bytes, key: str) -> bytes:
-    """The content of `manifest.sig`: HMAC-SHA256 of the manifest's bytes, in hexadecimal."""
-    return hmac.new(key.encode(), manifest, hashlib.sha256).hexdigest().encode() + b"\n"
-
-
-def checked_manifest(snapshot_id: str, data: bytes, signed: bytes | None, key: str | None) -> Manifest:
-    """The manifest, if it is the one that the snapshot is named after and, where a key is set, was signed with it.
-
-    Raises `SnapshotError` otherwise.
-    """
-    if not snapshot_id.endswith(f"-{_content_name(data)}"):
-        raise SnapshotError(f"The manifest of {snapshot_id} is not the one that the snapshot is named after.")
-    if key:
-        if signed is None:
-            raise SnapshotError(f"The snapshot {snapshot_id} is not signed, and SIMILARITY_SIGNING_KEY asks for it.")
-        if not hmac.compare_digest(signed.strip(), signature(data, key).strip()):
-            raise SnapshotError(f"The snapshot {snapshot_id} is signed with another key than SIMILARITY_SIGNING_KEY.")
-    return Manifest.from_json(data)
-
-
 def verify(folder: Path, key: str | None = None, files: str = "") -> Manifest:
     """Check every byte of a snapshot against its name, its manifest and, where a key is set, its signature; or only the
     files whose names begin with `files`.
@@ -287,10 +231,14 @@ def verify(folder: Path, key: str | None = None, files: str = "") -> Manifest:
 
 
 class Snapshot:
-    """An open snapshot: verified, its files mapped into memory. Safe to read from many threads."""
+    """An open snapshot: verified, its files mapped into memory. Safe to read from many threads.
+
+    With an `overlay`, `products` and `store` are as they were changed since; `neighbours` is never changed.
+    """
 
     def __init__(self, folder: Path, key: str | None = None) -> None:
         self.id = folder.name
+        self.overlay: Overlay | None = None
         self.folder = folder
         self.manifest = verify(folder, key)
         self.products = ProductTable(folder)
@@ -321,6 +269,24 @@ class Snapshot:
             raise SnapshotError(f"{partition.folder(data) / 'CURRENT'} does not name a snapshot.")
         return cls(folder, key)
 
+    @cached_property
+    def listing(self) -> Listing:
+        """Its products as one browses them."""
+        return Listing(self.products)
+
+    def under(self, overlay: "Overlay") -> "Snapshot":
+        """This snapshot as it was changed since. This one stays as it is."""
+        changed = copy(self)
+        changed._columns, changed._reading_columns = None, Lock()
+        changed.overlay, changed.products, changed.store = overlay, overlay.products, overlay.store
+        changed.listing = overlay.listing
+        return changed
+
+    @property
+    def tag(self) -> str:
+        """What differs where answers may: the id, and which changes are laid over it."""
+        return f"{self.id}+{self.overlay.version}" if self.overlay else self.id
+
     @property
     def views(self) -> bool:
         """Whether photos are seen several ways: not where vectors are meant to be as the network gives them."""
@@ -338,10 +304,17 @@ class Snapshot:
     def columns(self) -> Columns:
         """What the rows' attributes are. Early snapshots have them read from their lines, once."""
         with self._reading_columns:
+            if self._columns is None and self.overlay:
+                self._columns = self.overlay.columns()
             if self._columns is None:
                 rows = range(self.products.rows)
                 self._columns = columns_of(self.products.image(row).attributes for row in rows)
             return self._columns
+
+    def allowed(self, wanted: Filter) -> NDArray[np.bool_]:
+        """Which rows may be answers under that filter: `(rows,)`. Raises `BadQuestion`."""
+        admitted = self.columns.mask(wanted)
+        return admitted & self.overlay.store.shown if self.overlay else admitted
 
     @property
     def spec(self) -> EmbedderSpec:
@@ -370,10 +343,6 @@ def _load_embedder(folder: Path, manifest: Manifest) -> Embedder:
             "Install the same versions, or index again."
         )
     return embedder
-
-
-def _content_name(manifest: bytes) -> str:
-    return hashlib.sha256(manifest).hexdigest()[:_HASH_DIGITS]
 
 
 def _named_in(path: Path) -> str | None:

@@ -28,12 +28,12 @@ from indexer.cache import Cache
 from indexer.catalog import parse_catalog
 from indexer.download import Limits
 from indexer.pipeline import Indexed, Plan, index_images
-from indexer.urls import UrlTemplate
 from shared.buckets import Bucket, open_bucket
 from shared.embedders import load
 from shared.partition import Partition
 from shared.products import ProductImage
 from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot
+from shared.urls import UrlTemplate
 from shared.vectors import Vectors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -200,12 +200,12 @@ def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 60) ->
 
 
 @contextlib.contextmanager
-def serving(data: Path, workers: int = 1) -> Iterator[str]:
-    """A real gunicorn over a data folder; yields its base URL."""
+def serving(data: Path, workers: int = 1, **options: str) -> Iterator[str]:
+    """A real gunicorn over a data folder, `options` in its environment; yields its base URL."""
     port = free_port()
     command = [sys.executable, "-m", "server", "--data", str(data), "--port", str(port), "--workers", str(workers)]
     with (data / "serve.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **options})
     try:
         wait_for(f"http://127.0.0.1:{port}/readyz", process)
         yield f"http://127.0.0.1:{port}"

@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from server.app import create_app
+from server.front import Front
 from server.photo import MAX_BODY
 from server.quick import Quick
 from server.reload import Snapshots
@@ -118,13 +119,21 @@ def test_any_product_id_is_found_verbatim(client: FlaskClient, name: str) -> Non
 @pytest.mark.parametrize("query", ["", "?k=1", "?k=12", "?k=007", "?k=1000", "?k=0", "?k=3&k=4", "?k=%33", "?x=1"])
 def test_the_quick_way_answers_as_the_long_way_does(data: Path, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
     quick, long = (create_app(Snapshots(data)) for _ in range(2))
-    assert isinstance(long.wsgi_app, Quick)
-    long.wsgi_app = long.wsgi_app._app  # type: ignore[method-assign]
+    assert isinstance(long.wsgi_app, Front)
+    assert isinstance(long.wsgi_app._app, Quick)
+    long.wsgi_app._app = long.wsgi_app._app._app
+    tag = Snapshot.current(data, HOCKEY).id
+    sent = [
+        {"If-None-Match": given} for given in (f'"{tag}"', f'W/"{tag}"', f'"x", "{tag}"', f'"x{tag}"', "*", "", "\xff")
+    ]
+    sent += [{"Accept-Encoding": "gzip"}, {"Accept-Encoding": "gzip", "If-None-Match": f'"{tag}:gzip"'}, {}]
     for name in ["p1", "p29", "nope", "p1/similar", "\xff", *ODD]:
         for place in (quote(name, safe=""), quote(name, safe="/"), "%ff"):
             url = f"/v1/371/0341/products/{place}/similar{query}"
-            one, other = quick.test_client().get(url), long.test_client().get(url)
-            assert (one.status, one.data, list(one.headers)) == (other.status, other.data, list(other.headers))
+            for headers in sent if name == "p1" else [{}]:
+                headers = {**headers, "X-Request-ID": "same"}
+                one, other = (app.test_client().get(url, headers=headers) for app in (quick, long))
+                assert (one.status, one.data, list(one.headers)) == (other.status, other.data, list(other.headers))
     monkeypatch.setattr(quick, "full_dispatch_request", lambda *_: 1 / 0)
     if query in ("", "?k=12"):
         assert quick.test_client().get(f"/v1/371/0341/products/p1/similar{query}").status_code == 200
@@ -321,6 +330,7 @@ def test_fuzzed_ids_are_404(client: FlaskClient) -> None:
 def test_the_contract_is_published_and_can_be_read(client: FlaskClient) -> None:
     contract = client.get("/openapi.json").get_json()
     assert contract["openapi"] == "3.1.0"
+    assert contract["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     assert {"/v1/{department}/{domain}/products/{product_id}/similar", "/readyz"} <= contract["paths"].keys()
     with client.get("/docs") as page:
         text, policy = page.text, page.headers["Content-Security-Policy"]

@@ -8,7 +8,9 @@ import pytest
 
 from tests.conftest import ROOT
 
-MODULES = sorted(path for room in ("indexer", "server", "shared") for path in (ROOT / room).rglob("*.py"))
+ROOMS = ("indexer", "server", "shared")
+BENCHES = sorted((ROOT / "bench").glob("*.py"))
+MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 # library -> the only places that may import it
 OWNERS = {
     "boto3": ("shared/buckets/s3.py",),
@@ -16,6 +18,8 @@ OWNERS = {
     "aiohttp": ("indexer/download.py",),
     "tensorflow": ("shared/embedders/",),
     "faiss": ("shared/stores/faiss.py",),
+    "pyarrow": ("indexer/export.py",),
+    "opentelemetry": ("server/tracing.py",),
     "flask": ("server/",),
     "pandas": ("indexer/catalog.py",),
 }
@@ -36,12 +40,12 @@ def test_imports_obey_the_arrows(path: Path) -> None:
     room = place.partition("/")[0]
     for name in imports(path):
         library = name.partition(".")[0]
-        if library in ("indexer", "server", "shared"):
+        if library in (*ROOMS, "bench"):
             assert library in (room, "shared"), f"{place} imports {name}"
         assert place.startswith(OWNERS.get(library, ("",))), f"{place} imports {name}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*MODULES, *BENCHES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_is_one_noun_of_readable_size(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
     assert path.stem not in ("utils", "helpers", "common")

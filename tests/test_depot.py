@@ -20,9 +20,10 @@ from shared import depot
 from shared.buckets import Advance, Bucket
 from shared.depot import Latest, go_back, keep_newest, latest, manifests, publish
 from shared.errors import ConfigError, DepotError, SnapshotError
+from shared.manifest import signature
 from shared.partition import Partition
 from shared.pulling import followed_id, pull
-from shared.snapshot import Snapshot, current_id, exclusive, previous_id, signature, snapshot_ids, verify
+from shared.snapshot import Snapshot, current_id, exclusive, previous_id, snapshot_ids, verify
 from tests.conftest import HOCKEY, ROOT, snapshot_of, unit
 
 LATEST = "snapshots/371/0341/LATEST"

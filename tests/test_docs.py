@@ -5,13 +5,14 @@ import re
 import click
 import pytest
 
+from bench.__main__ import main as bench
 from indexer.__main__ import main as indexer
 from server.__main__ import main as server
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
-COMMANDS = [*indexer.commands.values(), server]
+COMMANDS = [*indexer.commands.values(), server.commands["serve"], bench]
 VARIABLES = sorted({str(option.envvar) for command in COMMANDS for option in command.params if option.envvar})
 
 

@@ -45,9 +45,9 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ask(url: str, body: bytes | None = None) -> tuple[int, bytes, Any]:
+def ask(url: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes, Any]:
     """Status, body and headers of an answer, whatever the status."""
-    request = urllib.request.Request(url, body, {"Content-Type": "image/jpeg"})
+    request = urllib.request.Request(url, body, {"Content-Type": "image/jpeg", **headers})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read(), answer.headers

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from shared.buckets.s3 import s3_client
+from shared.snapshot import current_id
 from tests.conftest import HOCKEY, ROOT, ImageServer, drawn, not_found, serving, snapshot_of, unit
 
 KEY = "images/data/pixlIDs_domain_id_0341_dpt_num_department_371000.gz"
@@ -155,3 +156,32 @@ def test_stalled_uploads_do_not_take_the_server_down(tmp_path: Path) -> None:
             assert time.monotonic() < end
         for client in stalled:
             client.close()
+
+
+def test_where_nothing_changed_the_snapshot_stays_and_where_anything_did_it_does_not(tmp_path: Path) -> None:
+    pictures, data = tmp_path / "pictures", tmp_path / "data"
+    pictures.mkdir()
+    for n in range(4):
+        (pictures / f"p{n}.jpg").write_bytes(drawn(n, (200, 200)))
+    base = ("--department", "371", "--domain", "0341", "--data", str(data), "--model", "colour_grid")
+    run = (*base, "--catalog", str(pictures))
+
+    def made() -> str | None:
+        before = current_id(data, HOCKEY)
+        answer = indexer(*run)
+        assert answer.returncode == 0, answer.stderr
+        after = current_id(data, HOCKEY)
+        assert ("Nothing changed" in answer.stdout) == (before == after)
+        return after
+
+    first = made()
+    assert made() == first
+    (pictures / "p0.jpg").write_bytes(drawn(9, (200, 200)))
+    second = made()
+    assert second != first
+    assert second
+    (HOCKEY.folder(data) / second / "products.jsonl").write_bytes(b"damaged")
+    third = made()
+    assert third != second
+    run = (*run, "--metric", "plain", "--max-drop", "1")
+    assert made() != third

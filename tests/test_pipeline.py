@@ -10,11 +10,11 @@ from indexer.cache import Cache
 from indexer.catalog import parse_catalog
 from indexer.download import Validators
 from indexer.pipeline import BATCH, fetch_images
-from indexer.urls import UrlTemplate
 from shared.embedders import load
 from shared.embedders.colour_grid import ColourGrid
 from shared.errors import ConfigError, RunStopped
 from shared.images import decode, square
+from shared.urls import UrlTemplate
 from shared.vectors import Vectors, normalise
 from tests.conftest import ImageServer, drawn, html, not_found, plan, reply, run, stalled
 

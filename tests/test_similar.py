@@ -1,5 +1,6 @@
 """Products, neighbours and both questions, on vectors small enough to work out by hand; and against brute force."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from shared.embedders import load
 from shared.errors import BadPicture, BadQuestion, UnknownProduct
 from shared.products import ProductImage, ProductTable, write_products
 from shared.similar import Wanted, similar_to_photo, similar_to_product, similar_to_vectors
+from shared.stores.faiss import build_faiss
+from shared.vectors import normalise
 from tests.conftest import snapshot_of, unit
 
 A, B, C = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
@@ -78,6 +81,23 @@ def test_photo_to_products_equals_brute_force(tmp_path: Path, k: int) -> None:
     for query in crowd(3, seed=5)[1]:
         answers = similar_to_vectors(snapshot, query[None], Wanted(k))
         assert ids(answers) == brute_force(products, vectors, query[None], k, "")
+
+
+@pytest.mark.parametrize("k", [1, 10, 299, 1000])
+def test_a_snapshot_with_cells_answers_whatever_k_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k: int) -> None:
+    monkeypatch.setattr("shared.stores.faiss.build_faiss", partial(build_faiss, exact_bytes=0))
+    products, _ = crowd()
+    vectors = normalise(np.random.default_rng(1).normal(size=(len(products), 32)).astype(np.float32))
+    snapshot = snapshot_of(tmp_path, products, vectors)
+    assert snapshot.manifest.index["kind"] == "IVF123,SQfp16"
+    for asked in ("p0", "p77"):
+        queries = unit(vectors[[product == asked for product in products]].mean(axis=0))
+        number = snapshot.products.find(asked)
+        assert number is not None
+        answers = ids(similar_to_vectors(snapshot, queries, Wanted(k), without=frozenset({number})))
+        wanted = brute_force(products, vectors, queries, k, asked)
+        assert len(set(answers)) == len(answers) == len(wanted)
+        assert len(set(answers) & set(wanted)) >= 0.9 * len(wanted)
 
 
 def test_neighbours_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:

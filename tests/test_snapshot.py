@@ -9,21 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from shared import files, snapshot
+from shared import files
 from shared.errors import ConfigError, SnapshotError
 from shared.files import replace_atomically
+from shared.manifest import content_name, signature
 from shared.partition import Partition
-from shared.snapshot import (
-    Snapshot,
-    activate,
-    current_id,
-    exclusive,
-    go_back,
-    partitions,
-    previous_id,
-    signature,
-    verify,
-)
+from shared.snapshot import Snapshot, activate, current_id, exclusive, go_back, partitions, previous_id, verify
 from tests.conftest import HOCKEY, ROOT, snapshot_of, unit
 
 VECTORS = unit([1, 0, 0], [0, 1, 0], [0, 1, 1])
@@ -82,7 +73,7 @@ def renamed(folder: Path, **changes: object) -> Path:
     """A snapshot whose manifest was changed by someone who also renames the folder to fit."""
     fields = json.loads((folder / "manifest.json").read_text()) | changes
     (folder / "manifest.json").write_text(json.dumps(fields))
-    name = snapshot._content_name((folder / "manifest.json").read_bytes())
+    name = content_name((folder / "manifest.json").read_bytes())
     return folder.rename(folder.with_name(f"x-{name}"))
 
 

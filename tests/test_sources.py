@@ -93,7 +93,7 @@ def test_a_folder_of_pictures_is_its_own_image_server(tmp_path: Path) -> None:
     catalog = found.read()
     assert [row.product_id for row in catalog.rows] == ["stick1", "stick1", "sub/helmet"]
     for row in catalog.rows:
-        url = found.image_url.fill(row)
+        url = found.image_url.fill(row.product_id, row.image_id, row.attributes)
         assert isinstance(url, str)
         assert url.startswith("file:///")
     (tmp_path / "empty").mkdir()

@@ -1,11 +1,10 @@
 import pytest
 
-from indexer.catalog import CatalogRow
-from indexer.urls import UrlTemplate
 from shared.errors import ConfigError
 from shared.refusals import Kind, Refusal
+from shared.urls import UrlTemplate
 
-ROW = CatalogRow(1, "830", "9001", {"path": "a b/é?.jpg", "up": "../../etc/passwd"})
+IMAGE = ("830", "9001", {"path": "a b/é?.jpg", "up": "../../etc/passwd"})
 
 
 @pytest.mark.parametrize(
@@ -18,12 +17,12 @@ ROW = CatalogRow(1, "830", "9001", {"path": "a b/é?.jpg", "up": "../../etc/pass
     ],
 )
 def test_values_are_filled_in_and_escaped(template: str, url: str) -> None:
-    assert UrlTemplate(template).fill(ROW) == url
+    assert UrlTemplate(template).fill(*IMAGE) == url
 
 
 @pytest.mark.parametrize("template", ["file:///pics/{up}", "file:///pics/x/{up}"])
 def test_a_file_cannot_leave_its_folder(template: str) -> None:
-    refusal = UrlTemplate(template).fill(ROW)
+    refusal = UrlTemplate(template).fill(*IMAGE)
     assert isinstance(refusal, Refusal)
     assert refusal.kind == Kind.BAD_URL
 

@@ -4,7 +4,7 @@ A store knows rows (0, 1, 2, .. in the order they were added), never product ids
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,13 +37,14 @@ class VectorStore(Protocol):
 NAMES = ("faiss",)
 
 
-def build(name: str, vectors: Vectors, folder: Path) -> None:
-    """Write a store of that kind over `(n, d)` unit vectors into `folder`, as `index.<name>`."""
+def build(name: str, vectors: Vectors, folder: Path) -> dict[str, Any]:
+    """Write a store of that kind over `(n, d)` unit vectors into `folder`, as `index.<name>`. Returns what the
+    manifest says of it: its kind, its bytes, and where it is approximate, its measured recall."""
     if name not in NAMES:
         raise ConfigError(f"There is no store {name!r}. Use one of: {', '.join(NAMES)}.")
     from shared.stores.faiss import build_faiss
 
-    build_faiss(vectors, folder / "index.faiss")
+    return build_faiss(vectors, folder / "index.faiss")
 
 
 def open_store(folder: Path) -> VectorStore:

@@ -1,4 +1,4 @@
-"""A page of pictures: questions on the left, answers beside them, in one HTML file that needs nothing else."""
+"""A page of pictures: questions on the left, answers beside them, in one HTML file."""
 
 import base64
 import io
@@ -17,16 +17,18 @@ _THUMBNAIL = 160
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One picture. `mark` is "right", "wrong" or ""."""
+    """One picture, as the bytes of a file or as its address. `mark` is "right", "wrong" or ""."""
 
-    picture: bytes
+    picture: bytes | str
     caption: str
     note: str = ""
     mark: str = ""
 
     @property
     def uri(self) -> str:
-        """The picture as a small JPEG in a data: URI; "" where the bytes are no picture."""
+        """Its address, or that of a small JPEG in a data: URI; "" where the bytes are no picture."""
+        if isinstance(self.picture, str):
+            return self.picture
         picture = decode(self.picture)
         if isinstance(picture, Refusal):
             return ""

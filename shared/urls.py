@@ -1,12 +1,11 @@
-"""Where an image lies: a template with `{id}`, `{size}` and any column of the catalog."""
+"""Where an image lies: a template with `{id}`, `{size}`, `{product_id_model}` and any other column of the catalog."""
 
 import os.path
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
-from indexer.catalog import CatalogRow
 from shared.errors import ConfigError
 from shared.refusals import Kind, Refusal
 
@@ -21,20 +20,24 @@ class UrlTemplate:
 
     text: str
 
-    def check(self, columns: Sequence[str]) -> None:
+    @property
+    def fields(self) -> set[str]:
+        """The names between braces."""
+        return set(_FIELD.findall(self.text))
+
+    def check(self, columns: Collection[str]) -> None:
         """Raises `ConfigError` where the template is no URL of a known scheme or names a column that is not there."""
         if set("{}") & set(_FIELD.sub("", self.text)):
             raise ConfigError(f"IMAGE_URL={self.text!r} is not a template: a brace is not closed.")
-        names = set(_FIELD.findall(self.text))
         if urlsplit(self.text).scheme not in ("http", "https", "file"):
             raise ConfigError(f"IMAGE_URL={self.text!r} must begin with https://, http:// or file:///.")
-        for name in sorted(names - {"id", "size"}):
+        for name in sorted(self.fields - {"id", "size"}):
             if name not in columns:
                 raise ConfigError(f"IMAGE_URL={self.text!r} names {name!r}; the catalog has: {', '.join(columns)}.")
 
-    def fill(self, row: CatalogRow) -> str | Refusal:
-        """The URL of a row's image, or a refusal of kind `bad_url`. Values are escaped."""
-        values = {**row.attributes, "id": row.image_id, "product_id_model": row.product_id}
+    def fill(self, product_id: str, image_id: str, attributes: Mapping[str, str]) -> str | Refusal:
+        """The URL of an image, or a refusal of kind `bad_url`. Values are escaped."""
+        values = {**attributes, "id": image_id, "product_id_model": product_id}
         try:
             escaped = {name: quote(value, safe="/") for name, value in values.items()}
         except UnicodeEncodeError:

@@ -1,0 +1,62 @@
+"""Made-up vectors and snapshots of any size, whose nearest neighbours are known without comparing all with all."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.embedders import load
+from shared.errors import SnapshotError
+from shared.neighbours import KEPT, Neighbours, nearest_products
+from shared.partition import Partition
+from shared.products import ProductImage
+from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot
+from shared.vectors import Vectors, normalise
+
+# Products of one cluster are nearer to each other than to any other: more than a snapshot keeps neighbours.
+_CLUSTER, _SPREAD = KEPT + 25, 0.35
+_DIMENSION = 256  # as what is learned from a catalog has
+_PICTURES, _APART = 4, 0.35  # of a product, and how far they are from it, to how far products are from each other
+
+
+def vectors_like(count: int, dimension: int, queries: int) -> tuple[Vectors, Vectors]:
+    """Unit vectors `(count, dimension)`, and others to ask with, that lie as those learned from a catalog do: they vary
+    less and less from direction to direction, and pictures of a product are near each other."""
+    rng = np.random.default_rng(0)
+    fall = np.arange(1, dimension + 1, dtype=np.float32) ** -0.5
+    products = rng.standard_normal((count // _PICTURES + 1, dimension), np.float32) * fall
+
+    def pictures(shown: NDArray[np.integer]) -> Vectors:
+        return normalise(products[shown] + _APART * fall * rng.standard_normal((len(shown), dimension), np.float32))
+
+    shown = np.arange(count) // _PICTURES
+    found = [pictures(shown[start : start + 100_000]) for start in range(0, count, 100_000)]
+    return np.concatenate(found), pictures(rng.integers(len(products), size=queries))
+
+
+def snapshot_of(work: Path, products: int) -> tuple[Path, Snapshot]:
+    """A data folder with a snapshot of about so many products, a picture each; made once."""
+    partition, data = Partition("bench", "products"), work / f"products-{products}"
+    try:
+        return data, Snapshot.current(data, partition)
+    except SnapshotError:
+        vectors, near = clustered(products)
+        images = [ProductImage(f"p{n}", f"i{n}", f"http://cdn/{n}.jpg", {"name": f"{n}!"}) for n in range(len(vectors))]
+        draft = Draft(partition, images, vectors, load("colour_grid"), None, "faiss", {}, {}, {}, b"", neighbours=near)
+        with exclusive(data, partition):
+            activate(data, partition, write_snapshot(data, draft))
+        return data, Snapshot.current(data, partition)
+
+
+def clustered(products: int) -> tuple[Vectors, Neighbours]:
+    """The vectors of about so many products, the same every time, and which are near which."""
+    rng = np.random.default_rng(0)
+    clusters = max(1, products // _CLUSTER)
+    vectors, near = np.empty((clusters, _CLUSTER, _DIMENSION), np.float32), []
+    for number, block in enumerate(vectors):
+        noise = rng.standard_normal(block.shape, np.float32)
+        block[:] = normalise(rng.standard_normal(_DIMENSION, np.float32) + _SPREAD * noise)
+        found = nearest_products(block, np.arange(_CLUSTER + 1, dtype=np.int32))
+        near.append((found.rows + np.int32(number * _CLUSTER), found.scores))
+    rows, scores = (np.concatenate(parts) for parts in zip(*near, strict=True))
+    return vectors.reshape(-1, _DIMENSION), Neighbours(rows, scores)

@@ -1,0 +1,91 @@
+"""Answers over HTTP: against a route of fixed bytes under the same gunicorn, and against calling the code directly."""
+
+from collections.abc import Iterator
+from itertools import cycle, islice
+from statistics import median
+
+import numpy as np
+
+from bench.figure import Bar, Figure, interleaved
+from bench.made import snapshot_of
+from bench.material import Material, decoded, prepared
+from bench.pipeline import PARTITION, indexed
+from bench.process import Running
+from bench.server import CONNECTIONS, Load, ask, connected, load, products, served, served_bytes
+from shared.examples import photo_example
+from shared.images import views
+from shared.similar import similar_to_photo
+from shared.snapshot import Snapshot
+
+_WORKERS = 2
+_ASKED, _CHECKED = 10_000, 100
+
+
+def product_figures(material: Material) -> Iterator[Figure]:
+    """Product -> products under load: against fixed bytes, and from a large snapshot against a small one."""
+    sizes = material.sizes
+    name, more = (f"product -> products, {count:,} products" for count in (sizes.few, sizes.many))
+    (small, few), (large, many) = (snapshot_of(material.work, count) for count in (sizes.few, sizes.many))
+    with served(small, _WORKERS) as here, served(large, _WORKERS) as there:
+        wrong = _wrong(here, few) or _wrong(there, many)
+        with connected(here.port) as connection:
+            body = ask(connection, _paths(few)[0])[1]
+        with served_bytes(body, _WORKERS) as fixed:
+            asked = ((here, _paths(few)), (fixed, ["/fixed"]), (there, _paths(many)))
+            for server, paths in asked:  # warms up
+                load(server.port, paths, 1)
+            rounds = [[load(server.port, paths, sizes.seconds) for server, paths in asked] for _ in range(sizes.rounds)]
+    ours, theirs, larger = (Load(*np.median(loads, axis=0).tolist()) for loads in zip(*rounds, strict=True))
+    note = f"p50 {ours.p50:.2f} ms, fixed bytes {theirs.p50:.2f} ms; {CONNECTIONS} connections, {_WORKERS} workers"
+    yield Figure(name, ours.rate, "requests/s", "fixed bytes", theirs.rate, Bar(0.85), wrong, note)
+    yield Figure(f"{name}: p99", ours.p99, "ms", "fixed bytes", theirs.p99, Bar(2, most=True), wrong, note)
+    yield Figure(more, larger.rate, "requests/s", f"{sizes.few:,} products", ours.rate, Bar(0.9), wrong)
+
+
+def photo_figures(material: Material) -> Iterator[Figure]:
+    """Photo -> products: one client against the code called directly, eight against embedding alone."""
+    sizes, photos, path = material.sizes, material.questions, f"/v1/{PARTITION}/search"
+    data, snapshot = indexed(material)
+    network, contents = snapshot.load_embedder(), [photo.read_bytes() for photo in photos]
+    batch = prepared(list(islice(cycle(photos), CONNECTIONS)), snapshot.spec.image_size)
+    network.embed(batch)
+    with served(data, _WORKERS, until="/readyz") as server, connected(server.port) as connection:
+        truth = [[found.image.product_id for found in similar_to_photo(snapshot, network, one)] for one in contents]
+        right = [products(connection, path, one) for one in contents] == truth
+        wrong = "" if right else "a served answer is not the one found directly"
+        ours, directly = cycle(contents), cycle(contents)
+        mine, theirs = interleaved(
+            10 * sizes.rounds,
+            lambda: products(connection, path, next(ours)),
+            lambda: photo_example(snapshot, network, next(directly)),
+        )
+        name, peer = "photo -> products, one client: p50", "decode and embed, called directly"
+        yield Figure(name, 1000 * mine, "ms", peer, 1000 * theirs, Bar(1.15, most=True), wrong)
+        name, peer = f"photo -> products, {CONNECTIONS} clients", f"embedding at batch {CONNECTIONS}"
+        rates, taken = [], []
+        for _ in range(sizes.rounds):
+            rates.append(load(server.port, [path], max(3, sizes.seconds), photos).rate)
+            taken += interleaved(5, lambda: network.embed(batch))
+    seen = len(views(decoded(contents[0]), snapshot.spec.image_size)) if snapshot.views else 1
+    note, limit = f"a photo is seen {seen} ways; {_WORKERS} workers", CONNECTIONS / median(taken) / seen
+    yield Figure(name, median(rates), "photos/s", peer, limit, Bar(0.85), wrong, note)
+
+
+FIGURES = (product_figures, photo_figures)
+
+
+def _paths(snapshot: Snapshot) -> list[str]:
+    """Questions about products from all over the snapshot."""
+    count = snapshot.products.count
+    asked = np.random.default_rng(3).choice(count, min(_ASKED, count), replace=False)
+    return [f"/v1/{snapshot.manifest.partition}/products/p{product}/similar?k=10" for product in asked.tolist()]
+
+
+def _wrong(server: Running, snapshot: Snapshot) -> str:
+    """In what served answers differ from the neighbours that are known, where they do."""
+    with connected(server.port) as connection:
+        for path in _paths(snapshot)[:_CHECKED]:
+            near = snapshot.neighbours.rows[int(path.split("/")[5][1:]), :10].tolist()
+            if products(connection, path) != [f"p{row}" for row in near]:
+                return f"{path} is not answered with the nearest"
+    return ""
