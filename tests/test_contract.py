@@ -31,7 +31,9 @@ def test_whatever_is_asked_the_answer_is_as_the_contract_says(tmp_path: Path) ->
     report = tmp_path / "asked.har"
     with serving(tmp_path) as url:
         command = [*ask, f"{url}/openapi.json", *how, "--no-color", "--report", "har", "--report-har-path", str(report)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        # It keeps notes in the folder that it runs in.
+        where = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=where, capture_output=True, text=True)
         with urllib.request.urlopen(f"{url}/openapi.json") as answer:
             paths = json.load(answer)["paths"]
     assert done.returncode == 0, done.stdout + done.stderr

@@ -64,7 +64,7 @@ def test_one_example_alone_asks_as_it_would_otherwise(tmp_path: Path) -> None:
 
 
 def test_what_is_unliked_draws_away(tmp_path: Path) -> None:
-    snapshot = snapshot_of(tmp_path, list("pquvw"), unit([1, 0, 0], [1, 0.1, 1], C, [1, 0, 0.6], [1, 0.7, 0]))
+    snapshot = snapshot_of(tmp_path, list("pquvw"), unit([1, 0, 0], [1, 0.1, 1], C, [1, 0, 0.6], [1, 0.4, 0]))
     p, q, u = (product_example(snapshot, name) for name in "pqu")
     assert ids(similar_to(snapshot, mixed([("p", p, 1), ("q", q, 1)]))) == ["v", "w", "u"]
     assert ids(similar_to(snapshot, mixed([("p", p, 1), ("q", q, 1)], [("u", u, 1)]))) == ["w", "v"]

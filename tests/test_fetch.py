@@ -304,6 +304,8 @@ def tls(tmp_path: Path) -> Iterator[tuple[int, Path]]:
             pass
 
         def do_GET(self) -> None:
+            if self.path == "/down":
+                reply(self, 302, b"", Location=f"http://cdn.example:{self.server.server_port}/")  # type: ignore[attr-defined]
             reply(self, 200, drawn(3))
 
     class Server(http.server.ThreadingHTTPServer):
@@ -329,6 +331,7 @@ def test_certificates_are_checked_for_the_name_not_the_address(
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     assert Fetch(hosts, safety)(f"https://cdn.example:{port}/") == drawn(3)
     assert kind(Fetch(hosts, safety), f"https://other.example:{port}/") == "tls_error"
+    assert kind(Fetch(hosts, safety), f"https://cdn.example:{port}/down") == "refused_redirect"
 
 
 def test_nothing_is_fetched_without_allowed_hosts(connections: list[object]) -> None:

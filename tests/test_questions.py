@@ -13,7 +13,6 @@ from flask.testing import FlaskClient
 
 from server.app import create_app
 from server.reload import Snapshots
-from shared.embedders.colour_grid import ColourGrid
 from shared.partition import Partition
 from shared.snapshot import Snapshot
 from tests.conftest import HOCKEY, drawn, snapshot_of
@@ -236,18 +235,18 @@ def test_a_batch_is_answered_from_one_snapshot_while_another_takes_over(
     snapshots = Snapshots(data)
     client = create_app(snapshots).test_client()
     before = snapshots.get("371/0341").id
-    embed, newer = ColourGrid.embed, vectors(3, 99)
+    newer, get = vectors(3, 99), snapshots.get
 
-    def swapping(self: ColourGrid, images: Any) -> Any:
+    def swapping(partition: str) -> Snapshot:
+        snapshot = get(partition)
         snapshot_of(data, ["p3", "new"], newer)
         snapshots.refresh()
-        return embed(self, images)
+        return snapshot
 
-    client.post(f"{AT}/search", data=drawn(7))  # the network is loaded
-    monkeypatch.setattr(ColourGrid, "embed", swapping)
+    monkeypatch.setattr(snapshots, "get", swapping)
     sent = {"questions": [{"image_base64": PHOTO, "k": 1}, {"product_id": "p3"}, {"product_id": "p19"}]}
     fields = client.post(f"{AT}/batch", json=sent).get_json()
-    assert fields["snapshot"] == before != snapshots.get("371/0341").id
+    assert fields["snapshot"] == before != get("371/0341").id
     assert [len(one["results"]) for one in fields["answers"]] == [1, 10, 10]
 
 
