@@ -49,4 +49,4 @@ def similar_everywhere(
     for name, answer in sorted(found, key=lambda pair: -pair[1].score):
         best.setdefault(answer.image.product_id, (name, answer))
     page = list(best.values())[wanted.offset : wanted.last]
-    return [(name, replace(answer, rank=rank)) for rank, (name, answer) in enumerate(page, wanted.offset + 1)]
+    return [(name, answer._replace(rank=rank)) for rank, (name, answer) in enumerate(page, wanted.offset + 1)]

@@ -38,8 +38,8 @@ def best_products(
     ranked[asked, place], found[asked, place] = best, images
     near = np.argsort(-ranked, axis=1, kind="stable")[:, :k]
     answers, values = np.take_along_axis(found, near, axis=1), np.take_along_axis(ranked, near, axis=1)
-    # Where many images of few products were close, look further.
-    short = counts < k
+    # Where many images of few products were close, or the last answer may tie with one that was not: look further.
+    short = values[:, -1] <= floor[:, 0].round(DIGITS)
     if short.any():
         answers[short], values[short] = best_products(scores[short], owners, without[short], k, 4 * likely)
     return answers, values

@@ -121,7 +121,7 @@ def _since_changed(snapshot: Snapshot, product_id: str, product: int, wanted: Wa
         near = _Ranking(*snapshot.overlay.near(product, apart))
         first += _near(snapshot, product, near, replace(wanted, k=left, offset=0), frozenset(apart))
     page = first[wanted.offset : wanted.last]
-    return [replace(answer, rank=rank) for rank, answer in enumerate(page, wanted.offset + 1)]
+    return [answer._replace(rank=rank) for rank, answer in enumerate(page, wanted.offset + 1)]
 
 
 def _near(

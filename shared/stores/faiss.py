@@ -6,6 +6,7 @@ IVF<n>,SQfp16    approximate: the vectors lie in n cells; a question visits as m
 IVF<n>,Flat      the same, where float16 would move answers
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ _UNMOVED = 0.995
 # What share of the right answers visited cells must hold for the questions at build, so that 0.98 is found of others.
 _RECALL = 0.99
 # With k answers wanted, cells with so many times k vectors are visited.
-_VISITED = 16
+_VISITED = 32
 # Up to so many allowed rows, multiplying with their vectors is faster than FAISS's selector.
 _GATHERED = 1000
 
@@ -113,12 +114,22 @@ class FaissStore:
         if allowed is not None and count <= _GATHERED:
             return self._search_few(queries, k, np.flatnonzero(allowed))
         # Where few rows are allowed, as many more cells must be visited to find them.
-        wanted = max(self._index.nprobe * self.count, _VISITED * k * self._cells) // count + 1 if self._cells else 0
+        wanted = (
+            math.ceil(max(self._index.nprobe * self.count, _VISITED * k * self._cells) / count) if self._cells else 0
+        )
         scores, rows = self._visit(queries, k, min(self._cells, wanted), allowed)
         short = rows[:, -1] < 0
         if short.any():  # small cells
             scores[short], rows[short] = self._visit(queries[short], k, self._cells, allowed)
         return scores, rows
+
+    def _enough(self, k: int, count: int) -> int:
+        """How many cells to visit for `k` of `count` rows: where few are allowed, as many more."""
+        if not self._cells:
+            return 0
+        return min(
+            self._cells, math.ceil(max(int(self._index.nprobe) * self.count, _VISITED * k * self._cells) / count)
+        )
 
     def _visit(
         self, queries: Vectors, k: int, cells: int, allowed: NDArray[np.bool_] | None
