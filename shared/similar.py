@@ -160,7 +160,7 @@ def similar_to_vectors(
         ranking = _ranking(snapshot, queries, wanted.last, wanted, question, without)
         return _page(snapshot, ranking, question, wanted)
     fold = _verdicts(snapshot, "product").variant if wanted.collapse else np.inf
-    chosen: list[int] = []
+    chosen = np.zeros(0, np.int64)  # products: cells that are visited for more answers may change the ranking
     upto = 10
     while True:
         # The first 10 are chosen from as many candidates whatever is wanted, and so on, so that pages fit together.
@@ -169,9 +169,13 @@ def similar_to_vectors(
             [snapshot.store.vectors(row, row + 1) for row in ranking.rows.tolist()] or [queries[:0]]
         )
         count = wanted.last if ranking.whole else min(upto, wanted.last)
-        chosen = arranged(ranking.scores, vectors, count, fold, wanted.diversity, chosen)
-        if len(chosen) == wanted.last or ranking.whole:
-            return _page(snapshot, ranking.where(np.array(chosen, np.int64)), question, wanted)
+        owners = snapshot.products.owners(ranking.rows)
+        places = {owner: place for place, owner in enumerate(owners.tolist())}
+        before = [places[owner] for owner in chosen.tolist() if owner in places]
+        now = np.array(arranged(ranking.scores, vectors, count, fold, wanted.diversity, before), np.int64)
+        if len(now) == wanted.last or ranking.whole:
+            return _page(snapshot, ranking.where(now), question, wanted)
+        chosen = owners[now]
         upto *= 4
 
 

@@ -42,10 +42,12 @@ def test_whatever_is_asked_the_answer_is_as_the_contract_says(tmp_path: Path) ->
     right = {(one["request"]["method"], urlsplit(one["request"]["url"]).path) for one in asked if is_right(one)}
     for path, methods in paths.items():
         place = re.sub("{product_id}", ".+", re.sub("{(department|domain)}", "[^/]+", path))
-        for method in methods:
+        for method, operation in methods.items():
+            if operation["tags"] == ["live"] or path == "/admin/reload":
+                continue  # closed without an admin key, which is 404
             assert any(re.fullmatch(place, at) for how, at in right if how == method.upper()), f"{method} {path}"
 
 
 def is_right(asked: dict[str, Any]) -> bool:
     """Whether the question had an answer."""
-    return bool(asked["response"]["status"] == 200)
+    return asked["response"]["status"] in (200, 302)

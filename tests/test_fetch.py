@@ -359,7 +359,7 @@ def test_only_so_many_photos_are_fetched_at_once(cdn: ImageServer) -> None:
 def test_a_photo_by_url_is_searched_and_its_refusal_told(tmp_path: Path, cdn: ImageServer) -> None:
     snapshot_of(tmp_path, ["p0", "p1", "p2"], vectors(0, 1, 2))
     cdn.answers |= {"/1.jpg": drawn(1), "/text": b"hello"}
-    client = create_app(Snapshots(tmp_path), fetcher(cdn, "cdn.example")).test_client()
+    client = create_app(Snapshots(tmp_path), fetch=fetcher(cdn, "cdn.example")).test_client()
     here = f"http://cdn.example:{urlsplit(cdn.url).port}"
     found = results(client.post("/v1/371/0341/search?k=1", json={"image_url": f"{here}/1.jpg"}))
     assert found[0]["product_id"] == "p1"

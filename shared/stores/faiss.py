@@ -113,11 +113,7 @@ class FaissStore:
         queries = np.ascontiguousarray(queries, np.float32)
         if allowed is not None and count <= _GATHERED:
             return self._search_few(queries, k, np.flatnonzero(allowed))
-        # Where few rows are allowed, as many more cells must be visited to find them.
-        wanted = (
-            math.ceil(max(self._index.nprobe * self.count, _VISITED * k * self._cells) / count) if self._cells else 0
-        )
-        scores, rows = self._visit(queries, k, min(self._cells, wanted), allowed)
+        scores, rows = self._visit(queries, k, self._enough(k, count), allowed)
         short = rows[:, -1] < 0
         if short.any():  # small cells
             scores[short], rows[short] = self._visit(queries[short], k, self._cells, allowed)
