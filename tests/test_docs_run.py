@@ -26,6 +26,11 @@ COMMANDS = ("make ", "curl ", "echo ", "docker ", "kubectl ", "systemctl ", "pip
 NOT_RUN: Mapping[str, str] = {
     "make demo": "tests/test_end_to_end.py runs it",
     "make test": "these are the tests",
+    "make bench": "tests/test_bench.py runs a small one",
+    "make serve KEYS=": "tests/test_keys.py serves with a file of keys",
+    ".venv/bin/python -m server": "tests/test_ask.py and test_keys.py run them",
+    ".venv/bin/python -m pip": "it would install into this environment",
+    """curl -X PUT -H "$KEY" --json '{"images": [{"image_id": "900001"}]""": "tests/test_live.py fetches by ids",
 }
 HERE = "http://127.0.0.1:8000"
 
@@ -67,7 +72,16 @@ def test_every_command_in_the_docs_runs_here_or_says_why_not() -> None:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A server over a small catalog that has what the examples ask for; and a folder with a photo."""
     folder = tmp_path_factory.mktemp("served")
-    names = ["8300037", "8300074", "8300111", *(f"83{n:05}" for n in range(200, 217))]
+    names = [
+        "8300037",
+        "8300038",
+        "8300039",
+        "8300040",
+        "8300041",
+        "8300074",
+        "8300111",
+        *(f"83{n:05}" for n in range(200, 213)),
+    ]
     rows = [
         {
             "name": "Stick, long" if n % 3 else f"Helmet {n}",
@@ -79,19 +93,20 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     ]
     quality = {"verdicts": {"photo": LEVELS, "product": LEVELS}}
     snapshot_of(folder, names, vectors(*range(20)), attributes=rows, quality=quality)
-    (folder / "photo.jpg").write_bytes(drawn(0))
-    with serving(folder) as url:
+    for number, name in enumerate(("photo", "front", "back")):
+        (folder / f"{name}.jpg").write_bytes(drawn(number))
+    with serving(folder, SIMILARITY_ADMIN_KEY="secret") as url:
         yield url, folder
 
 
 @pytest.mark.parametrize("command", places(r"curl |.*\| curl "))
 def test_every_curl_example_has_an_answer(served: tuple[str, Path], command: str) -> None:
     url, folder = served
-    assert HERE in command
+    assert HERE in command or "$V1" in command
     careful = 'curl() { command curl --silent --show-error --fail-with-body "$@"; }; set -o pipefail; '
-    done = subprocess.run(
-        ["bash", "-c", careful + command.replace(HERE, url)], cwd=folder, capture_output=True, text=True, timeout=60
-    )
+    told = {**os.environ, "V1": f"{url}/v1/371/0341", "KEY": "Authorization: Bearer secret"}
+    script = ["bash", "-c", careful + command.replace(HERE, url)]
+    done = subprocess.run(script, cwd=folder, env=told, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     answer = json.loads(done.stdout)
     assert answer
