@@ -29,7 +29,6 @@ NOT_RUN: Mapping[str, str] = {
     "make bench": "tests/test_bench.py runs a small one",
     "make serve KEYS=": "tests/test_keys.py serves with a file of keys",
     ".venv/bin/python -m server": "tests/test_ask.py and test_keys.py run them",
-    ".venv/bin/python -m pip": "it would install into this environment",
     """curl -X PUT -H "$KEY" --json '{"images": [{"image_id": "900001"}]""": "tests/test_live.py fetches by ids",
 }
 HERE = "http://127.0.0.1:8000"
