@@ -5,7 +5,7 @@ Otherwise simulated phone photos of the products ask. Where shoppers' photos wer
 of what they show nothing is known, but that nearly all of it is in the catalog.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,13 +19,14 @@ from indexer.phone import in_studio, photographed
 from indexer.pipeline import Indexed
 from indexer.progress import Bar
 from shared.embedders import Embedder
-from shared.examples import embed_views
+from shared.examples import seen
 from shared.images import decode
 from shared.refusals import Refusal
 from shared.vectors import Vectors, normalise, usable
 from shared.verdicts import Verdicts, evidence
 
 PHOTOS_ASKED = 64
+_TOGETHER = 4  # photos, of four views each: a batch
 _LOST = 0.08  # of right answers, about, may be called none
 _ALARMS = {"variant": 0.2, "same": 0.05}
 # Real photos give about so much of the evidence of simulated ones: measured between packshots and photos of 81
@@ -65,27 +66,35 @@ class Photos:
 
     def embed(self, pictures: Sequence[bytes], *, simulate: bool = False) -> list[Vectors | None]:
         """The raw vectors of each picture's views `(views, d)`; None where it cannot be read."""
+        keys = [f"{content_hash(data)} {'simulated' if simulate else 'as photo'} {self._views}" for data in pictures]
         with Bar("photos to judge by", len(pictures)) as bar:
-            found = []
-            for data in pictures:
-                found.append(self._embed(data, simulate))
-                bar.advance()
-        return found
+            for at in range(0, len(pictures), _TOGETHER):
+                some = dict(zip(keys[at : at + _TOGETHER], pictures[at : at + _TOGETHER], strict=True))
+                self._fill(some, simulate)
+                bar.advance(len(some))
+        return list(map(self._kept, keys))
 
-    def _embed(self, data: bytes, simulate: bool) -> Vectors | None:
-        content = content_hash(data)
-        key = f"{content} {'simulated' if simulate else 'as photo'} {self._views}"
+    def _fill(self, pictures: Mapping[str, bytes], simulate: bool) -> None:
+        """Embed together those of the pictures that the cache has not."""
+        spec = self._embedder.spec
+        seen_as = {}
+        for key, data in pictures.items():
+            if self._cache.has_vector(spec.fingerprint, key) or isinstance(picture := decode(data), Refusal):
+                continue
+            if simulate:
+                picture = photographed(picture, np.random.default_rng(int(key[:8], 16)))
+            seen_as[key] = seen(self._views, picture, spec.image_size)
+        if not seen_as:
+            return
+        raw = self._embedder.embed(np.concatenate(list(seen_as.values())))
+        for key, own in zip(seen_as, np.split(raw, len(seen_as)), strict=True):
+            if usable(normalise(own)).all():
+                self._cache.put_vectors(spec.fingerprint, [key], own.reshape(1, -1))
+
+    def _kept(self, key: str) -> Vectors | None:
         spec = self._embedder.spec
         if not self._cache.has_vector(spec.fingerprint, key):
-            picture = decode(data)
-            if isinstance(picture, Refusal):
-                return None
-            if simulate:
-                picture = photographed(picture, np.random.default_rng(int(content[:8], 16)))
-            raw = embed_views(self._views, self._embedder, picture)
-            if not usable(normalise(raw)).all():
-                return None
-            self._cache.put_vectors(spec.fingerprint, [key], raw.reshape(1, -1))
+            return None
         return self._cache.vectors(spec.fingerprint, [key], -1).reshape(-1, spec.dimension)
 
 

@@ -95,8 +95,12 @@ def photo_example(snapshot: Snapshot, embedder: Embedder, photo: bytes, crop: Cr
 
 def embed_views(several: bool, embedder: Embedder, picture: Picture) -> Vectors:
     """One picture as a photo -> the raw vectors of its views `(views, d)`."""
-    size = embedder.spec.image_size
-    return embedder.embed(views(picture, size) if several else square(picture, size)[None])
+    return embedder.embed(seen(several, picture, embedder.spec.image_size))
+
+
+def seen(several: bool, picture: Picture, size: int) -> Picture:
+    """One picture as a photo -> its views `(views, size, size, 3)`."""
+    return views(picture, size) if several else square(picture, size)[None]
 
 
 def photo_vector(projection: Projection | None, raw: Vectors, plain: int) -> Vectors:
