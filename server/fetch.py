@@ -32,8 +32,6 @@ _AT_ONCE = 8
 _REDIRECTS = 3
 # A picture is compressed already; a body that is compressed all the same is not unpacked, and so no picture.
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "image-similarity"}
-# A picture is compressed already; a body that is all the same is cut and refused as it is.
-_HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "image-similarity"}
 _PORTS = {"http": 80, "https": 443}
 # Beside what `ipaddress` knows: protocol assignments, and relays to IPv4 of old.
 _NOT_PUBLIC_4 = [IPv4Network(block) for block in ("192.0.0.0/24", "192.88.99.0/24", "224.0.0.0/3")]
