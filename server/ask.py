@@ -38,9 +38,7 @@ def similar(partition: str, product_id: str, k: int, **options: Any) -> None:
     """Show the products that look most like PRODUCT_ID: similar 371/0341 8300037"""
     snapshot = _snapshot(partition, options)
     answers = similar_to_product(snapshot, product_id, Wanted(k))
-    number = snapshot.products.find(product_id)
-    assert number is not None  # or there were no answers
-    asked = snapshot.products.image(snapshot.products.images(number).start)
+    asked = snapshot.products.image(snapshot.products.images(snapshot.number(product_id)).start)
     _show(snapshot, "product", answers, Tile(asked.image_url, _name(asked), product_id), **options)
 
 

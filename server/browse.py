@@ -14,7 +14,7 @@ from werkzeug.exceptions import NotFound
 from server.answers import Columns, Product, Products, answer
 from server.asked import Browsing, PartitionPath, ProductPath, Thumbnail
 from server.reload import Snapshots
-from shared.errors import BadPicture, UnknownProduct
+from shared.errors import BadPicture
 from shared.images import MAX_BYTES, decode
 from shared.journal import UPLOADED, Journal
 from shared.products import ProductImage
@@ -79,10 +79,7 @@ def _product(snapshot: Snapshot, product_id: str) -> bytes:
 
 
 def _rows(snapshot: Snapshot, product_id: str) -> range:
-    number = snapshot.products.find(product_id)
-    if number is None:
-        raise UnknownProduct(f"The product {product_id!r} is not in the index of {snapshot.manifest.partition}.")
-    return snapshot.products.images(number)
+    return snapshot.products.images(snapshot.number(product_id))
 
 
 def _image(snapshot: Snapshot, product_id: str, image_id: str | None) -> ProductImage:

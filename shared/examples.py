@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.embedders import Embedder
-from shared.errors import BadPicture, BadQuestion, UnknownProduct
+from shared.errors import BadPicture, BadQuestion
 from shared.images import VIEWS, Crop, Picture, decode, square, views
 from shared.neighbours import mean_directions
 from shared.products import Neighbour, ProductTable
@@ -55,9 +55,7 @@ class Explanation:
 
 def product_example(snapshot: Snapshot, product_id: str) -> Example:
     """A product asks with the mean direction of its images. Raises `UnknownProduct`."""
-    number = snapshot.products.find(product_id)
-    if number is None:
-        raise UnknownProduct(f"The product {product_id!r} is not in the index of {snapshot.manifest.partition}.")
+    number = snapshot.number(product_id)
     images = snapshot.products.images(number)
 
     def parts() -> Parts:

@@ -9,16 +9,16 @@ import threading
 import unicodedata
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
-from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.filters import number
 from shared.products import ProductTable
 
 _MOST_VALUES = 50
@@ -145,13 +145,10 @@ def _attribute(name: str, values: Counter[str]) -> Attribute:
     return Attribute(name, most, len(values), low, high)
 
 
-def _numbers(texts: Iterable[str]) -> list[float]:
-    """All of them as numbers, or none."""
-    try:
-        numbers = [float(text) for text in texts]
-    except ValueError:
-        return []
-    return numbers if all(map(isfinite, numbers)) else []
+def _numbers(texts: Collection[str]) -> list[float]:
+    """All of them as numbers, as filters take them, or none."""
+    numbers = [found for text in texts if (found := number(text.strip())) is not None]
+    return numbers if len(numbers) == len(texts) else []
 
 
 def _folded(text: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.embedders import Embedder
-from shared.errors import BadQuestion, UnknownProduct
+from shared.errors import BadQuestion
 from shared.examples import Example, asking, photo_example
 from shared.filters import Filter
 from shared.products import Neighbour
@@ -93,9 +93,7 @@ class _Ranking:
 
 def similar_to_product(snapshot: Snapshot, product_id: str, wanted: Wanted = TEN) -> list[Neighbour]:
     """The products that look most like this one. Raises `UnknownProduct`."""
-    product = snapshot.products.find(product_id)
-    if product is None:
-        raise UnknownProduct(f"The product {product_id!r} is not in the index of {snapshot.manifest.partition}.")
+    product = snapshot.number(product_id)
     if snapshot.overlay:
         return _since_changed(snapshot, product_id, product, wanted)
     table = snapshot.neighbours

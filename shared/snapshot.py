@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from shared import stores
 from shared.columns import Columns, columns_of, open_columns, write_columns
 from shared.embedders import Embedder, EmbedderSpec, load
-from shared.errors import ConfigError, SnapshotError
+from shared.errors import ConfigError, SnapshotError, UnknownProduct
 from shared.files import mark, replace_atomically, sync_folder, write_synced
 from shared.filters import Filter
 from shared.listing import Listing
@@ -291,6 +291,13 @@ class Snapshot:
     def views(self) -> bool:
         """Whether photos are seen several ways: not where vectors are meant to be as the network gives them."""
         return "learned" in self.manifest.quality
+
+    def number(self, product_id: str) -> int:
+        """The product's number in the table. Raises `UnknownProduct`."""
+        found = self.products.find(product_id)
+        if found is None:
+            raise UnknownProduct(f"The product {product_id!r} is not in the index of {self.manifest.partition}.")
+        return found
 
     @property
     def space(self) -> tuple[str, ...]:
