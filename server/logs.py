@@ -2,39 +2,38 @@
 
 import logging
 from contextvars import ContextVar
-from logging.config import dictConfig
 from typing import Any
 
 from gunicorn.glogging import Logger
+from pythonjsonlogger.json import JsonFormatter
 
 from server.config import ServerConfig
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 _TEXT = "%(asctime)s %(levelname)s %(name)s [%(request_id)s]: %(message)s"
-_JSON = {
-    "()": "pythonjsonlogger.json.JsonFormatter",
-    "fmt": "%(levelname)s %(name)s %(process)d %(request_id)s %(message)s",
-    "rename_fields": {"levelname": "level", "name": "logger"},
-    "timestamp": True,
-}
 
 
 def set_up_logs(style: str) -> None:
     """Write what this process logs to its standard error, as `text` or `json`."""
-    dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "filters": {"request": {"()": lambda: _mark}},
-            "formatters": {"text": {"format": _TEXT}, "json": _JSON},
-            "handlers": {"all": {"class": "logging.StreamHandler", "formatter": style, "filters": ["request"]}},
-            "root": {"level": "INFO", "handlers": ["all"]},
-            "loggers": {
-                "gunicorn.error": {"level": "INFO", "handlers": [], "propagate": True},
-                # People want to see what failed, which is told where it fails; machines every request.
-                "server.front": {"level": "INFO" if style == "json" else "WARNING"},
-            },
-        }
+    handler = logging.StreamHandler()
+    handler.setFormatter(_json() if style == "json" else logging.Formatter(_TEXT))
+    handler.addFilter(_mark)
+    root = logging.getLogger()
+    # Not dictConfig, which closes the handlers of others: TensorFlow's then closes the stream that it writes to.
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    # People want to see what failed, which is told where it fails; machines every request.
+    logging.getLogger("server.front").setLevel(logging.INFO if style == "json" else logging.WARNING)
+    gunicorn = logging.getLogger("gunicorn.error")
+    gunicorn.handlers, gunicorn.propagate = [], True
+    gunicorn.setLevel(logging.INFO)
+
+
+def _json() -> JsonFormatter:
+    return JsonFormatter(
+        "%(levelname)s %(name)s %(process)d %(request_id)s %(message)s",
+        rename_fields={"levelname": "level", "name": "logger"},
+        timestamp=True,
     )
 
 
