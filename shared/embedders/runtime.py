@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from shared.embedders import bfloat16
 from shared.errors import ModelError
 from shared.images import Picture
-from shared.vectors import Vectors, normalise
+from shared.vectors import Vectors
 
 _importing = Lock()
-# What bfloat16 must keep on the probes.
-_PROBES, _COSINE = 6, 0.99
 _CHATTER = re.compile(rb"^([IW]0000 |WARNING: All log messages before absl|To enable the following instructions)")
 
 
@@ -63,7 +62,7 @@ def _hushed() -> Iterator[None]:
 def compiled(network: Callable[[Any], Any], size: int) -> Callable[[Picture], Vectors]:
     """A frozen graph of `network` (float images in, vectors out), for batches of any length.
 
-    It computes in bfloat16 where the processor has instructions for it and `_agree` finds that answers do not move.
+    It computes in bfloat16 where the processor has instructions for it and `agree` finds that answers do not move.
     """
     tf = tensorflow()
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -73,52 +72,28 @@ def compiled(network: Callable[[Any], Any], size: int) -> Callable[[Picture], Ve
         return network(tf.cast(images, tf.float32))
 
     frozen = convert_variables_to_constants_v2(graph.get_concrete_function())
-    exact = _session(frozen, bfloat16=False)
-    if not _has_bfloat16():
+    definition = frozen.graph.as_graph_def()
+    ends = frozen.inputs[0].name, frozen.outputs[0].name
+    exact = _session(definition, ends, low=False)
+    if not bfloat16.in_hardware():
         return exact
-    fast = _session(frozen, bfloat16=True)
-    probes = _probes(size)
-    return fast if _agree(exact(probes), fast(probes)) else exact
+    bfloat16.round_filters(definition, tf)
+    fast, probes = _session(definition, ends, low=True), bfloat16.probes(size)
+    return fast if bfloat16.agree(exact(probes), fast(probes)) else exact
 
 
-def _session(frozen: Any, *, bfloat16: bool) -> Callable[[Picture], Vectors]:
-    """The graph in a session of its own: only there is bfloat16 a matter of one network and not of the process."""
+def _session(definition: Any, ends: tuple[str, str], *, low: bool) -> Callable[[Picture], Vectors]:
+    """The graph in a session of its own: only there is `low` precision a matter of one network and not of the process.
+    `ends` are the names of what goes in and comes out."""
     tf = tensorflow()
     with tf.Graph().as_default() as graph:
-        tf.graph_util.import_graph_def(frozen.graph.as_graph_def(), name="")
+        tf.graph_util.import_graph_def(definition, name="")
     config = tf.compat.v1.ConfigProto()
-    if bfloat16:
+    if low:
         rewrite = config.graph_options.rewrite_options
         rewrite.auto_mixed_precision_onednn_bfloat16 = rewrite.ON
-    call = tf.compat.v1.Session(graph=graph, config=config).make_callable(
-        frozen.outputs[0].name, feed_list=[frozen.inputs[0].name]
-    )
+    call = tf.compat.v1.Session(graph=graph, config=config).make_callable(ends[1], feed_list=[ends[0]])
     return lambda images: np.asarray(call(images), np.float32)
-
-
-def _has_bfloat16() -> bool:
-    try:
-        return bool(re.search(r"^flags\b.*\b(avx512_bf16|amx_bf16)\b", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
-    except OSError:
-        return False
-
-
-def _probes(size: int) -> Picture:
-    """Pictures of blots and noise: each of the second half is one of the first, a little moved and darker."""
-    rng = np.random.default_rng(0)
-    blots = np.full((_PROBES, 8, 8, 3), 255.0)
-    blots[:, 1:7, 1:7] = rng.integers(0, 256, (_PROBES, 6, 6, 3))
-    side = np.arange(size) * 8 // size
-    pictures = blots[:, side][:, :, side] + rng.normal(0, 12, (_PROBES, size, size, 1))
-    pictures = np.concatenate([pictures, np.roll(pictures, size // 40, axis=(1, 2)) * 0.9])
-    return np.asarray(pictures.clip(0, 255), np.uint8)
-
-
-def _agree(exact: Vectors, fast: Vectors) -> bool:
-    """Whether pictures keep their vectors, and the moved ones find their originals, or what they found before."""
-    exact, fast = normalise(exact), normalise(fast)
-    before, after = ((asked[_PROBES:] @ exact[:_PROBES].T).argmax(axis=1) for asked in (exact, fast))
-    return bool(((exact * fast).sum(axis=1) > _COSINE).all() and (before == after).all())
 
 
 def fingerprint(recipe: str, *weights: Path) -> str:
