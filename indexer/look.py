@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 from shared.images import Picture
 
@@ -38,9 +38,16 @@ def look(picture: Picture) -> Look:
     image = Image.fromarray(picture)
     thumbnail = image.resize((_SIDE, _SIDE), Image.Resampling.BOX).tobytes()
     image.thumbnail((_SCANNED, _SCANNED), Image.Resampling.BOX)
-    pixels = np.asarray(image).reshape(-1, 3).astype(np.int16)
-    away = np.abs(pixels - np.median(pixels, axis=0)).max(axis=1)
-    return Look(picture.shape[1], picture.shape[0], int(np.quantile(away, 0.999)), thumbnail)
+    median = tuple(_quantile(channel, 0.5) for channel in image.split())
+    red, green, blue = ImageChops.difference(image, Image.new("RGB", image.size, median)).split()
+    away = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    return Look(picture.shape[1], picture.shape[0], _quantile(away, 0.999), thumbnail)
+
+
+def _quantile(channel: Image.Image, share: float) -> int:
+    """The least value that so many of an image's values do not exceed. (NumPy's needs twenty times as long.)"""
+    counts = np.cumsum(channel.histogram())
+    return int(np.searchsorted(counts, share * counts[-1]))
 
 
 def difference(one: Look, other: Look) -> float:

@@ -100,6 +100,7 @@ class _Run:
         self._embedding: set[str] = set()
         self._decoding: dict[str, asyncio.Event] = {}
         self._queue: asyncio.Queue[tuple[str, Picture] | None] = asyncio.Queue(2 * BATCH)
+        self._gathering = asyncio.Lock()
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
 
     async def go(self) -> None:
@@ -110,7 +111,7 @@ class _Run:
             with Bar("images", total) as self._bar:
                 async with Downloader(limits) as self._downloader, asyncio.TaskGroup() as embedding:
                     if self._embedder:
-                        embedding.create_task(self._embed_all(self._embedder))
+                        embedding.create_task(self._embed_all(self._embedder, embedding))
                     async with asyncio.TaskGroup() as fetching:
                         # Twice as many as connections: those that wait before another try hold none.
                         for _ in range(min(2 * limits.connections, total)):
@@ -190,22 +191,31 @@ class _Run:
         await self._queue.put((content, picture))
         return content
 
-    async def _embed_all(self, embedder: Embedder) -> None:
-        """Take pictures from the queue in batches: full ones while they come fast, smaller ones rather than wait."""
-        going = True
-        while going:
-            batch = [await self._queue.get()]
-            while len(batch) < BATCH and batch[-1] is not None:
+    async def _embed_all(self, embedder: Embedder, tasks: asyncio.TaskGroup, others: int = 1) -> None:
+        """Embed what the queue brings, until it ends. After a first batch, for which the network is loaded, so many
+        `others` do the same: with two batches under way, a core that decodes meanwhile holds up one of them only."""
+        while pictures := await self._batch():
+            vectors = await asyncio.to_thread(embedder.embed, np.stack(list(pictures.values())))
+            self._keep(embedder, list(pictures), vectors)
+            if others:
+                tasks.create_task(self._embed_all(embedder, tasks, others - 1))
+                others = 0
+
+    async def _batch(self) -> dict[str, Picture]:
+        """Pictures from the queue: a full batch while they come fast, a smaller one rather than wait; {} at the end."""
+        pictures = dict[str, Picture]()
+        async with self._gathering:
+            while len(pictures) < BATCH:
                 try:
-                    async with asyncio.timeout(_PATIENCE):  # wait_for can swallow a cancellation before Python 3.12
-                        batch.append(await self._queue.get())
+                    async with asyncio.timeout(_PATIENCE if pictures else None):  # wait_for swallowed cancellations
+                        item = await self._queue.get()
                 except TimeoutError:
                     break
-            going = batch[-1] is not None
-            pictures = dict(item for item in batch if item is not None)
-            if pictures:
-                images = np.stack(list(pictures.values()))
-                self._keep(embedder, list(pictures), await asyncio.to_thread(embedder.embed, images))
+                if item is None:
+                    self._queue.put_nowait(None)  # for the others
+                    break
+                pictures[item[0]] = item[1]
+        return pictures
 
     def _keep(self, embedder: Embedder, contents: Sequence[str], vectors: Vectors) -> None:
         good = usable(normalise(vectors))
