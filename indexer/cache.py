@@ -7,7 +7,7 @@
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,11 +158,13 @@ class Cache:
         query = "SELECT 1 FROM vectors WHERE fingerprint = ? AND content = ?"
         return self._db.execute(query, (fingerprint, content)).fetchone() is not None
 
-    def vectors(self, fingerprint: str, contents: Iterable[str], dimension: int) -> Vectors:
+    def vectors(self, fingerprint: str, contents: Collection[str], dimension: int) -> Vectors:
         """The vectors of those contents, which must all be there: `(n, dimension)`."""
         query = "SELECT vector FROM vectors WHERE fingerprint = ? AND content = ?"
-        found = [self._db.execute(query, (fingerprint, content)).fetchone()[0] for content in contents]
-        return np.frombuffer(b"".join(found), np.float32).reshape(len(found), dimension)
+        vectors = np.empty((len(contents), dimension), np.float32)
+        for row, content in zip(vectors, contents, strict=True):
+            row[:] = np.frombuffer(self._db.execute(query, (fingerprint, content)).fetchone()[0], np.float32)
+        return vectors
 
     def put_vectors(self, fingerprint: str, contents: Iterable[str], vectors: Vectors) -> None:
         """Keep the vectors of those contents."""

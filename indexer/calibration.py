@@ -20,7 +20,7 @@ from indexer.pipeline import Indexed
 from indexer.progress import Bar
 from shared.embedders import Embedder
 from shared.examples import seen
-from shared.images import decode
+from shared.images import VIEWS, decode
 from shared.refusals import Refusal
 from shared.vectors import Vectors, normalise, usable
 from shared.verdicts import Verdicts, evidence
@@ -95,7 +95,8 @@ class Photos:
         spec = self._embedder.spec
         if not self._cache.has_vector(spec.fingerprint, key):
             return None
-        return self._cache.vectors(spec.fingerprint, [key], -1).reshape(-1, spec.dimension)
+        values = spec.dimension * (len(VIEWS) if self._views else 1)
+        return self._cache.vectors(spec.fingerprint, [key], values).reshape(-1, spec.dimension)
 
 
 def judge(

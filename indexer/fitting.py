@@ -11,13 +11,15 @@
   Mitchell, COLT 1998).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property, reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.projection import Block, Projection, joined, pulled, rooted
-from shared.vectors import Vectors, normalise
+from shared.vectors import Vectors, blocks, normalise
 
 Owners = NDArray[np.int64]
 
@@ -38,50 +40,56 @@ class Recipe:
     photos: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Features:
-    """Unit vectors: `plain` `(n, d)` as the network gives them; rooted, `head` `(n, d)` and `middle` `(n, e)`, the last
-    without columns where the network has none."""
+    """A network's `raw` vectors `(n, d + e)`, `width` values being the head, as unit vectors: `plain` `(n, d)` as the
+    network gives them; rooted, `head` `(n, d)` and `middle` `(n, e)`, the last without columns where the network has
+    none. Each is made when it is asked for: a whole catalog's are large."""
 
-    plain: Vectors
-    head: Vectors
-    middle: Vectors
+    raw: Vectors
+    width: int
 
-    @classmethod
-    def of(cls, raw: Vectors, plain: int) -> "Features":
-        """Of a network's raw vectors `(n, d + e)`, `plain` values being the head."""
-        head = raw[:, :plain]
-        return cls(normalise(head), rooted(head), np.nan_to_num(rooted(raw[:, plain:])))
+    @cached_property
+    def plain(self) -> Vectors:
+        return normalise(self.raw[:, : self.width])
+
+    @cached_property
+    def head(self) -> Vectors:
+        return rooted(self.raw[:, : self.width])
+
+    @cached_property
+    def middle(self) -> Vectors:
+        return np.nan_to_num(rooted(self.raw[:, self.width :]), copy=False)
 
     def __len__(self) -> int:
-        return len(self.head)
+        return len(self.raw)
 
     def rows(self, which: NDArray[np.integer] | NDArray[np.bool_]) -> "Features":
         """Some of the rows."""
-        return Features(self.plain[which], self.head[which], self.middle[which])
+        return Features(self.raw[which], self.width)
 
 
 def fit(
-    images: Features, owners: Owners, photos: Features | None, recipe: Recipe, *, reduce: bool = False
+    images: Features, owners: Owners, photos: Features | None, recipe: Recipe, *, smaller: bool = False
 ) -> tuple[Projection | None, Vectors]:
-    """Fit by a recipe; `reduce`: in fewer dimensions. Returns the projection, and the catalog's rows in its space.
+    """Fit by a recipe; `smaller`: in fewer dimensions. Returns the projection, and the catalog's rows in its space.
 
     Without any part, no projection, and the rows as they are: square roots pay only where vectors are centred.
     """
     if recipe == Recipe():
         return None, images.plain
     part = images.middle if recipe.middle else images.head
-    start = images.head.shape[1] if recipe.middle else 0
+    start = images.width if recipe.middle else 0
     shown = (photos.middle if recipe.middle else photos.head) if photos and recipe.photos else None
     centre = part.mean(axis=0) if recipe.centre or recipe.photos else np.zeros(part.shape[1], np.float32)
     photo_centre = shown.mean(axis=0) if shown is not None else centre
     matrix = None
     if recipe.within:
-        matrix = whitening(_within(part - centre, owners), _RIDGE)
+        matrix = whitening(_within(part, owners), _RIDGE)
     elif shown is not None and recipe.photos != "centre":
         matrix = _spread(shown - photo_centre)
-    if reduce and (part if matrix is None else matrix).shape[1] > DIMENSION and len(part) > 4 * DIMENSION:
-        axes = _principal(normalise(part - centre if matrix is None else (part - centre) @ matrix))
+    if smaller and (part if matrix is None else matrix).shape[1] > DIMENSION and len(part) > 4 * DIMENSION:
+        axes = _principal(part, Block(start, centre[None], matrix))
         matrix = axes if matrix is None else matrix @ axes
     means = np.stack([centre, photo_centre]).astype(np.float32)
     block = Block(start, means, None if matrix is None else np.ascontiguousarray(matrix, np.float32))
@@ -94,7 +102,7 @@ def fit(
     rows = normalise(_KEPT * rows + (1 - _KEPT) * _adapted(_means(rows, owners), asked)[owners])
     if recipe.photos == "adapt":
         return Projection((block,)), rows
-    taught, products = _taught(asked @ _means(rows, owners).T, photos.middle, images.head.shape[1])
+    taught, products = _taught(asked @ _means(rows, owners).T, photos.middle, images.width)
     return Projection((block, taught)), joined([rows, products[owners]])
 
 
@@ -107,7 +115,7 @@ def _taught(likeness: Vectors, middle: Vectors, start: int) -> tuple[Block, Vect
     shares = _softmax(_TAUGHT_SHARPNESS * likeness)
     for _ in range(_LESSONS):
         labels = shares.argmax(axis=1)
-        block = Block(start, np.stack([centre, centre]), whitening(_within(middle - centre, labels), _RIDGE))
+        block = Block(start, np.stack([centre, centre]), whitening(_within(middle, labels), _RIDGE))
         seen = block.apply(middle, 1)
         sums = shares.T @ seen
         scores = seen @ normalise(sums).T
@@ -132,11 +140,16 @@ def _softmax(scores: NDArray[np.floating]) -> Vectors:
     return np.asarray(shares / shares.sum(axis=1, keepdims=True), np.float32)
 
 
-def _within(centred: Vectors, owners: Owners) -> Vectors:
+def _within(rows: Vectors, owners: Owners) -> Vectors:
     """The scatter of rows around the mean of their owner: `(d, d)`."""
-    counts = np.maximum(np.bincount(owners), 1)
-    apart = centred - (_sums(centred, owners) / counts[:, None])[owners]
-    return np.asarray(apart.T @ apart / len(apart))
+    means = np.asarray(_sums(rows, owners) / np.maximum(np.bincount(owners), 1)[:, None], np.float32)
+    apart = (rows[block] - means[owners[block]] for block in blocks(len(rows)))
+    return np.asarray(_scatter(apart) / len(rows), np.float32)
+
+
+def _scatter(parts: Iterable[Vectors]) -> Vectors:
+    """The sum of the rows' squares `(d, d)`."""
+    return np.asarray(reduce(np.add, (part.T @ part for part in parts)), np.float32)
 
 
 def whitening(scatter: Vectors, ridge: float) -> Vectors:
@@ -153,8 +166,9 @@ def _spread(photos: Vectors) -> Vectors:
     return np.asarray(axes[:, kept] * np.maximum(values[kept], 1e-9) ** _SPREAD)
 
 
-def _principal(rows: Vectors) -> Vectors:
-    _, axes = np.linalg.eigh(rows.T @ rows)
+def _principal(part: Vectors, block: Block) -> Vectors:
+    """The main axes of what a block makes of catalog images."""
+    _, axes = np.linalg.eigh(_scatter(block.apply(part[rows], 0) for rows in blocks(len(part))))
     return np.asarray(axes[:, ::-1][:, :DIMENSION])
 
 

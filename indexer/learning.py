@@ -56,7 +56,7 @@ class Fold:
 
     def first_answers(self, raw: Vectors) -> Owners:
         """The product that each held-out image finds first, `raw` `(n, d)` being the whole catalog's."""
-        return _answers(_asked(self.projection, Features.of(raw[self.asks], self.plain)), self.rows, self.owners)
+        return _answers(_asked(self.projection, Features(raw[self.asks], self.plain)), self.rows, self.owners)
 
     def scores(self, queries: Vectors) -> Vectors:
         """Unit vectors `(m, k)` -> the score of each product `(m, products)`."""
@@ -76,7 +76,7 @@ def folds(raw: Vectors, owners: Owners, plain: int, recipe: Recipe) -> list[Fold
 
 
 def _folds(raw: Vectors, owners: Owners, plain: int, recipe: Recipe, side: NDArray[np.int64]) -> list[Fold]:
-    images = Features.of(raw, plain)
+    images = Features(raw, plain)
     found = []
     for held in (0, 1):
         rest = side != held
@@ -102,7 +102,7 @@ def several(owners: Owners) -> bool:
 def learn(raw: Vectors, owners: Owners, plain: int, photos: Vectors | None = None) -> Learned:
     """Learn from a catalog's raw vectors `(n, d)`, `plain` values of each being its head, the number of each one's
     product `(n,)`, and raw vectors of unlabelled photos `(m, d)`."""
-    images = Features.of(raw, plain)
+    images = Features(raw, plain)
     recipe, figures = Recipe(), dict[str, float]()
     some = sample(owners)
     few, few_owners = images.rows(some), owners[some]
@@ -115,12 +115,12 @@ def learn(raw: Vectors, owners: Owners, plain: int, photos: Vectors | None = Non
         recipe = _climb(recipe, parts, judge, figures)
     shown = None
     if photos is not None and len(photos) >= ENOUGH_PHOTOS:
-        shown = Features.of(photos[np.random.default_rng(0).permutation(len(photos))[:_MOST]], plain)
+        shown = Features(photos[np.random.default_rng(0).permutation(len(photos))[:_MOST]], plain)
         # Centring on the photos' own mean is not judged: agreement cannot tell a space with an offset from one without.
         recipe = replace(recipe, photos="centre")
         ways = [{"photos": way} for way in _ways(few, few_owners, shown, recipe)]
         recipe = _climb(recipe, ways, lambda trial: _agreed(few, few_owners, shown, trial), figures)
-    projection, vectors = fit(images, owners, shown, recipe, reduce=True)
+    projection, vectors = fit(images, owners, shown, recipe, smaller=True)
     return Learned(projection, vectors, {"parts": asdict(recipe), "judged": figures})
 
 

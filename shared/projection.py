@@ -18,14 +18,14 @@ import numpy as np
 
 from shared.errors import SnapshotError
 from shared.products import read_array, write_array
-from shared.vectors import Vectors, normalise
+from shared.vectors import Vectors, in_blocks, normalise
 
 _PULL = 0.8
 
 
 def rooted(raw: Vectors) -> Vectors:
     """`(n, d)` -> unit vectors of the signed square roots, so that a few strong values do not decide alone."""
-    return normalise(np.sign(raw) * np.sqrt(np.abs(raw)))
+    return in_blocks(lambda rows: normalise(np.sign(rows) * np.sqrt(np.abs(rows))), raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,12 @@ class Block:
 
     def apply(self, part: Vectors, kind: int) -> Vectors:
         """Rooted parts `(n, d)` of catalog images (0) or photos (1) -> unit vectors `(n, k)`."""
-        centred = part - self.means[kind]
-        return normalise(centred if self.matrix is None else centred @ self.matrix)
+
+        def mapped(rows: Vectors) -> Vectors:
+            centred = rows - self.means[kind]
+            return normalise(centred if self.matrix is None else centred @ self.matrix)
+
+        return in_blocks(mapped, part)
 
 
 @dataclass(frozen=True, slots=True)

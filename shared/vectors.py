@@ -1,6 +1,6 @@
 """Pure numpy on vectors. Everything returns new arrays; nothing changes its input."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -8,15 +8,35 @@ from numpy.typing import NDArray
 
 Vectors: TypeAlias = NDArray[np.float32]
 
+_BLOCK = 1024  # rows
+
 
 def normalise(vectors: Vectors) -> Vectors:
     """Scale each row of `(n, d)` to length 1. A row that has no direction (zero, NaN, infinite) becomes all NaN."""
+    return in_blocks(_normalised, vectors)
+
+
+def _normalised(vectors: Vectors) -> Vectors:
     wide = vectors.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         lengths = np.linalg.norm(wide, axis=1, keepdims=True)
         lengths[~np.isfinite(lengths) | (lengths == 0)] = np.nan
         unit: Vectors = (wide / lengths).astype(np.float32)
     return unit
+
+
+def in_blocks(change: Callable[[Vectors], Vectors], vectors: Vectors) -> Vectors:
+    """Change each row of `(n, d)`, without holding in memory what that needs for all of them at once."""
+    width = change(vectors[:0]).shape[1]
+    changed = np.empty((len(vectors), width), np.float32)
+    for block in blocks(len(vectors)):
+        changed[block] = change(vectors[block])
+    return changed
+
+
+def blocks(count: int) -> Iterator[slice]:
+    """Rows, so many at a time as fit a processor's cache."""
+    return (slice(at, at + _BLOCK) for at in range(0, count, _BLOCK))
 
 
 def usable(vectors: Vectors) -> NDArray[np.bool_]:

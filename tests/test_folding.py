@@ -181,7 +181,7 @@ def test_a_put_product_stands_where_a_run_would_place_it(tmp_path: Path) -> None
     raw = np.abs(rng.normal(size=(len(owners), 700))).astype(np.float32)
     snapshot = snapshot_of(tmp_path, ["p", "q"], unit([1, 0], [0, 1]))
     for recipe in RECIPES:
-        snapshot.projection, rows = fit(Features.of(raw, 400), owners, None, recipe, reduce=True)
+        snapshot.projection, rows = fit(Features(raw, 400), owners, None, recipe, smaller=True)
         embedder = {**snapshot.manifest.embedder, "plain_dimension": 400}
         quality = {"learned": {"parts": asdict(recipe)}}
         snapshot.manifest = replace(snapshot.manifest, embedder=embedder, quality=quality)

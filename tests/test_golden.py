@@ -75,7 +75,7 @@ def written(data: Path) -> Path:
         for n in range(2 * PRODUCTS)
     ]
     # Half of the values stand for a network's middle, so that the projection has all files that it can have.
-    features, recipe = Features.of(raw, raw.shape[1] // 2), Recipe(centre=True, within=True, photos="teach")
+    features, recipe = Features(raw, raw.shape[1] // 2), Recipe(centre=True, within=True, photos="teach")
     projection, vectors = fit(features, np.arange(len(raw)) // 2, features, recipe)
     quality = {"learned": {"parts": asdict(recipe), "judged": {}}}
     catalog = {"uri": "golden.csv", "etag": "", "rows": len(raw)}

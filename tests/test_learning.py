@@ -106,7 +106,7 @@ def test_photos_of_a_few_products_draw_nothing_to_them() -> None:
 def test_a_projection_of_two_blocks_survives_the_disk(tmp_path: Path) -> None:
     raw, owners = two_parts(1, nuisance=0.0, seed=0)
     photos, _ = two_parts(20, nuisance=0.4, seed=2)
-    projection, rows = fit(Features.of(raw, WIDTH), owners, Features.of(photos, WIDTH), Recipe(photos="teach"))
+    projection, rows = fit(Features(raw, WIDTH), owners, Features(photos, WIDTH), Recipe(photos="teach"))
     assert projection
     projection.write(tmp_path)
     found = Projection.open(tmp_path)
