@@ -1,7 +1,10 @@
 """What only an administrator may ask: look for new snapshots now."""
 
+from typing import Literal
+
 from flask import Response
 from flask_openapi3 import OpenAPI, Tag
+from pydantic import BaseModel
 
 from server.doorbell import Doorbell
 from server.gate import require
@@ -9,12 +12,16 @@ from server.gate import require
 _TAGS = [Tag(name="admin", description="With an admin's key only.")]
 
 
+class Looking(BaseModel):
+    status: Literal["looking"] = "looking"
+
+
 def add_admin(app: OpenAPI, doorbell: Doorbell) -> None:
     """Add `POST /admin/reload`."""
 
-    @app.post("/admin/reload", tags=_TAGS)
+    @app.post("/admin/reload", tags=_TAGS, responses={202: Looking})
     @require("admin")
     def reload() -> Response:
         """Look for new snapshots now"""
         doorbell.ring()
-        return Response('{"status":"looking"}', 202, mimetype="application/json")
+        return Response(Looking().model_dump_json(), 202, mimetype="application/json")

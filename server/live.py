@@ -5,7 +5,7 @@ Whatever is answered here has been kept, and every worker answers with it within
 
 from collections.abc import Iterable
 from threading import BoundedSemaphore
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from flask import Response, request
 from flask_openapi3 import OpenAPI, Tag
@@ -27,11 +27,14 @@ from shared.vectors import usable
 
 PUTS_AT_ONCE = 4  # the others of a worker's threads go on answering
 _TAGS = [Tag(name="live", description="Changes to the catalog between index runs. Admins only.")]
+_SCHEMA = PutProduct.model_json_schema()
+# In an operation's own part of the document, references to parts of the schema would lead nowhere.
+_SCHEMA["properties"]["images"]["items"] = _SCHEMA.pop("$defs")["PutImage"]
 _PRODUCT: Any = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": PutProduct.model_json_schema()},
+            "application/json": {"schema": _SCHEMA},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -81,10 +84,52 @@ class PutPins(BaseModel):
         return self
 
 
-class Dropped(BaseModel):
+class Drop(BaseModel):
     """Whose changes to forget: all, where no product is named."""
 
     product_id: list[Id] | None = None
+
+
+class AreUnavailable(BaseModel):
+    unavailable: list[str]
+
+
+class ArePinned(BaseModel):
+    pinned: list[str]
+    blocked: list[str]
+
+
+class Kept(BaseModel):
+    """The number of the change, which is on the disk."""
+
+    change: int
+
+
+class ListKept(Kept):
+    """`unknown`: those of the ids that no product has by now. They are kept: their products may come."""
+
+    unknown: list[str]
+
+
+class ProductKept(Kept):
+    images: int
+
+
+class Change(BaseModel):
+    product_id: str
+    change: int
+    made: str
+    what: Literal["put", "deleted"]
+    indexed: bool
+
+
+class Changes(BaseModel):
+    snapshot: str
+    changes: list[Change]
+
+
+class Dropped(BaseModel):
+    dropped: int
 
 
 def add_live(app: OpenAPI, snapshots: Snapshots, originals: Originals) -> None:
@@ -94,14 +139,14 @@ def add_live(app: OpenAPI, snapshots: Snapshots, originals: Originals) -> None:
 
 
 def _add_lists(app: OpenAPI, snapshots: Snapshots) -> None:
-    @app.get("/v1/<department>/<domain>/availability", tags=_TAGS)
+    @app.get("/v1/<department>/<domain>/availability", tags=_TAGS, responses={200: AreUnavailable})
     @require("admin")
     def get_availability(path: PartitionPath) -> Response:
         """Products that are out of stock"""
         with snapshots.journal(snapshots.get(path.partition)).reading() as reading:
             return json_answer({"unavailable": sorted(reading.unavailable())})
 
-    @app.put("/v1/<department>/<domain>/availability", tags=_TAGS)
+    @app.put("/v1/<department>/<domain>/availability", tags=_TAGS, responses={200: ListKept})
     @require("admin")
     def put_availability(path: PartitionPath, body: Unavailable) -> Response:
         """These and no others are out of stock"""
@@ -109,7 +154,7 @@ def _add_lists(app: OpenAPI, snapshots: Snapshots) -> None:
         change = snapshots.journal(snapshot).set_available(body.unavailable)
         return _kept(change, unknown=_unknown(snapshot, body.unavailable))
 
-    @app.patch("/v1/<department>/<domain>/availability", tags=_TAGS)
+    @app.patch("/v1/<department>/<domain>/availability", tags=_TAGS, responses={200: ListKept})
     @require("admin")
     def patch_availability(path: PartitionPath, body: Availability) -> Response:
         """These are out of stock, too, and those no longer"""
@@ -117,7 +162,7 @@ def _add_lists(app: OpenAPI, snapshots: Snapshots) -> None:
         change = snapshots.journal(snapshot).set_available(body.unavailable, body.available)
         return _kept(change, unknown=_unknown(snapshot, body.unavailable))
 
-    @app.get("/v1/<department>/<domain>/products/<id:product_id>/pins", tags=_TAGS)
+    @app.get("/v1/<department>/<domain>/products/<id:product_id>/pins", tags=_TAGS, responses={200: ArePinned})
     @require("admin")
     def get_pins(path: ProductPath) -> Response:
         """What is pinned and blocked where a product is asked"""
@@ -125,7 +170,7 @@ def _add_lists(app: OpenAPI, snapshots: Snapshots) -> None:
             pins = reading.pins().get(path.product_id, Pins())
         return json_answer({"pinned": pins.pinned, "blocked": pins.blocked})
 
-    @app.put("/v1/<department>/<domain>/products/<id:product_id>/pins", tags=_TAGS)
+    @app.put("/v1/<department>/<domain>/products/<id:product_id>/pins", tags=_TAGS, responses={200: ListKept})
     @require("admin")
     def put_pins(path: ProductPath, body: PutPins) -> Response:
         """Pin these, and block those"""
@@ -134,7 +179,7 @@ def _add_lists(app: OpenAPI, snapshots: Snapshots) -> None:
         change = snapshots.journal(snapshot).pin(_sane(path.product_id), pins)
         return _kept(change, unknown=_unknown(snapshot, [path.product_id, *pins.pinned, *pins.blocked]))
 
-    @app.delete("/v1/<department>/<domain>/products/<id:product_id>/pins", tags=_TAGS)
+    @app.delete("/v1/<department>/<domain>/products/<id:product_id>/pins", tags=_TAGS, responses={200: Kept})
     @require("admin")
     def delete_pins(path: ProductPath) -> Response:
         """Pin and block nothing"""
@@ -144,7 +189,12 @@ def _add_lists(app: OpenAPI, snapshots: Snapshots) -> None:
 def _add_products(app: OpenAPI, snapshots: Snapshots, originals: Originals) -> None:
     turns = BoundedSemaphore(PUTS_AT_ONCE)
 
-    @app.put("/v1/<department>/<domain>/products/<product:product_id>", tags=_TAGS, openapi_extensions=_PRODUCT)
+    @app.put(
+        "/v1/<department>/<domain>/products/<product:product_id>",
+        tags=_TAGS,
+        responses={200: ProductKept},
+        openapi_extensions=_PRODUCT,
+    )
     @require("admin")
     def put_product(path: ProductPath) -> Response:
         """Put a product in place of what it was, with 1 to 20 images"""
@@ -161,7 +211,7 @@ def _add_products(app: OpenAPI, snapshots: Snapshots, originals: Originals) -> N
         journal = snapshots.journal(snapshot)
         return _kept(journal.put(product_id, attributes, images, snapshot.spec.fingerprint, raw), images=len(images))
 
-    @app.delete("/v1/<department>/<domain>/products/<product:product_id>", tags=_TAGS)
+    @app.delete("/v1/<department>/<domain>/products/<product:product_id>", tags=_TAGS, responses={200: Kept})
     @require("admin")
     def delete_product(path: ProductPath) -> Response:
         """Delete a product"""
@@ -169,7 +219,7 @@ def _add_products(app: OpenAPI, snapshots: Snapshots, originals: Originals) -> N
         indexed = snapshot.products.find(product_id) is not None
         return _kept(snapshots.journal(snapshot).delete(product_id, indexed=indexed))
 
-    @app.get("/v1/<department>/<domain>/changes", tags=_TAGS)
+    @app.get("/v1/<department>/<domain>/changes", tags=_TAGS, responses={200: Changes})
     @require("admin")
     def get_changes(path: PartitionPath) -> Response:
         """Products that were put and deleted, as the next index run will take them"""
@@ -188,9 +238,9 @@ def _add_products(app: OpenAPI, snapshots: Snapshots, originals: Originals) -> N
             ]
         return json_answer({"snapshot": snapshot.id, "changes": changes})
 
-    @app.delete("/v1/<department>/<domain>/changes", tags=_TAGS)
+    @app.delete("/v1/<department>/<domain>/changes", tags=_TAGS, responses={200: Dropped})
     @require("admin")
-    def drop_changes(path: PartitionPath, query: Dropped) -> Response:
+    def drop_changes(path: PartitionPath, query: Drop) -> Response:
         """Forget what was put and deleted: products are as the snapshot, and the next run's catalog, have them"""
         return json_answer({"dropped": snapshots.journal(snapshots.get(path.partition)).drop(query.product_id)})
 
