@@ -45,7 +45,7 @@ def look(picture: Picture) -> Look:
 
 
 def _quantile(channel: Image.Image, share: float) -> int:
-    """The least value that so many of an image's values do not exceed. (NumPy's needs twenty times as long.)"""
+    """The least value that so many of an image's values do not exceed."""
     counts = np.cumsum(channel.histogram())
     return int(np.searchsorted(counts, share * counts[-1]))
 

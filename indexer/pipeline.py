@@ -163,7 +163,7 @@ class _Run:
         return self._embedder is not None and self._cache.has_vector(self._embedder.spec.fingerprint, content)
 
     async def _embed(self, found: _Content) -> str | Refusal:
-        """See to it that the content has a vector: at once, or soon by the consumer of the queue."""
+        """See to it that the content has a vector: at once, or soon by those who empty the queue."""
         content = found.hash
         if self._embedder is None:
             return content
@@ -207,7 +207,8 @@ class _Run:
         async with self._gathering:
             while len(pictures) < BATCH:
                 try:
-                    async with asyncio.timeout(_PATIENCE if pictures else None):  # wait_for swallowed cancellations
+                    # Not wait_for, which can swallow a cancellation before Python 3.12.
+                    async with asyncio.timeout(_PATIENCE if pictures else None):
                         item = await self._queue.get()
                 except TimeoutError:
                     break

@@ -246,12 +246,10 @@ def _add_products(app: OpenAPI, snapshots: Snapshots, originals: Originals) -> N
 
 
 def _kept(change: int, **more: object) -> Response:
-    """The number of the change, which is on the disk."""
     return json_answer({"change": change, **more})
 
 
 def _unknown(snapshot: Snapshot, product_ids: Iterable[str]) -> list[str]:
-    """Those of the ids that no product has by now. They are kept: their products may come."""
     return [name for name in product_ids if snapshot.products.find(name) is None]
 
 

@@ -35,7 +35,7 @@ def in_blocks(change: Callable[[Vectors], Vectors], vectors: Vectors) -> Vectors
 
 
 def blocks(count: int) -> Iterator[slice]:
-    """Rows, so many at a time as fit a processor's cache."""
+    """All rows, some at a time."""
     return (slice(at, at + _BLOCK) for at in range(0, count, _BLOCK))
 
 
