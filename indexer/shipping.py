@@ -18,12 +18,15 @@ from shared import depot, snapshot
 from shared.buckets import Advance, open_bucket
 from shared.errors import ConfigError, DepotError, SnapshotError
 from shared.files import mark
+from shared.lease import wait_until_free
 from shared.manifest import Manifest
 from shared.partition import Partition
 from shared.pulling import pull
 from shared.snapshot import verify
 
 _MIB = 1024 * 1024
+# How long going back waits for the servers of this host to do so.
+_PATIENCE = 30.0
 # What runs on the host once its files are there: check, one rename, then CURRENT. `$1` is the partition's folder, `$2`
 # the snapshot's id; the checksums come on standard input. A snapshot that was there already, but damaged, is replaced.
 _ACCEPT = """set -eu
@@ -82,6 +85,10 @@ class Shipping:
         else:
             where = f"{self.data}"
             chosen = snapshot.go_back(self.data, self.partition, to, self.signing_key)
+            for other in snapshot.snapshot_ids(self.data, self.partition):
+                if other != chosen and not wait_until_free(self.partition.folder(self.data) / other, _PATIENCE):
+                    told = f"A server here still answers from {other}: its log and /readyz say why."
+                    console.print(told, style="yellow", soft_wrap=True)
         console.print(f"Snapshot {chosen} of {self.partition} is current again in {where}", soft_wrap=True)
 
     def table(self) -> Table:

@@ -18,6 +18,7 @@ from server.network import LocalNetworks, Networks
 from shared.embedders import Embedder
 from shared.errors import NotReady, QuestionError, SnapshotError, UnknownPartition
 from shared.journal import Journal
+from shared.lease import Lease
 from shared.partition import Partition
 from shared.snapshot import Snapshot, current_id, partitions
 
@@ -53,6 +54,7 @@ class Snapshots:
         self._laying = threading.Lock()
         self._refused: Mapping[str, str] = {}
         self._held: dict[str, tuple[str | None, float]] = {}
+        self._leases: dict[Path, Lease] = {}
         self.refresh()
 
     @property
@@ -108,6 +110,8 @@ class Snapshots:
             self._networks.need(fresh.values())
         self._made, self._refused = fresh, refused
         self.look()
+        for left in self._leases.keys() - {snapshot.folder for snapshot in fresh.values()}:
+            self._leases.pop(left).close()
 
     def look(self) -> None:
         """Take in what was changed live."""
@@ -135,6 +139,7 @@ class Snapshots:
 
     def _opened(self, partition: Partition, serving: Snapshot | None) -> Snapshot:
         snapshot = Snapshot.current(self._data, partition, self._key)
+        self._leases[snapshot.folder] = Lease(snapshot.folder)
         _log.info("%s serves snapshot %s (before: %s)", partition, snapshot.id, serving.id if serving else "none")
         return snapshot
 

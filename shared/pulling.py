@@ -106,17 +106,15 @@ def _files_here(data: Path, partition: Partition) -> dict[FileMark, Path]:
 
 def _fetch_file(bucket: Bucket, path: Path, wanted: FileMark, advance: Advance) -> None:
     """Fetch what is not there yet. What an interrupted try left is used once; if it proves wrong, all is fetched."""
-    source = object_key(wanted)
     there = path.stat().st_size if path.exists() else 0
-    for start in (there, 0) if there else (0,):
-        if start == 0 or start > wanted.bytes:
-            path.write_bytes(b"")
-        if start <= wanted.bytes:
-            advance(start)
-            with path.open("ab") as file:
-                for piece in bucket.stream(source, start) if start < wanted.bytes else ():
-                    file.write(piece)
-                    advance(len(piece))
+    for start in (there, 0) if 0 < there <= wanted.bytes else (0,):
+        if start == 0:
+            path.unlink(missing_ok=True)  # not emptied: of a damaged snapshot, a server may still have it in memory
+        advance(start)
+        with path.open("ab") as file:
+            for piece in bucket.stream(object_key(wanted), start) if start < wanted.bytes else ():
+                file.write(piece)
+                advance(len(piece))
         if mark(path) == wanted:
             return
         advance(-path.stat().st_size)

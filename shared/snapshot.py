@@ -32,6 +32,7 @@ from shared.embedders import Embedder, EmbedderSpec, load
 from shared.errors import ConfigError, SnapshotError, UnknownProduct
 from shared.files import mark, replace_atomically, sync_folder, write_synced
 from shared.filters import Filter
+from shared.lease import is_leased
 from shared.listing import Listing
 from shared.manifest import FORMAT, HASH_DIGITS, SIGNATURE, Manifest, checked_manifest, content_name, signature
 from shared.neighbours import Neighbours, nearest_products, open_neighbours, write_neighbours
@@ -184,11 +185,16 @@ def go_back(data: Path, partition: Partition, to: str | None = None, key: str | 
 
 
 def keep_newest(data: Path, partition: Partition, keep: int) -> list[str]:
-    """Remove all but the newest `keep` snapshots, never the current or the previous one; return the removed ids."""
-    spared = {current_id(data, partition), previous_id(data, partition)}
-    removed = [snapshot_id for snapshot_id in snapshot_ids(data, partition)[keep:] if snapshot_id not in spared]
+    """Remove all but the newest `keep` snapshots, never the current or the previous one, nor one that a server of this
+    host still serves; return the removed ids."""
+    spared, folder = {current_id(data, partition), previous_id(data, partition)}, partition.folder(data)
+    removed = [
+        snapshot_id
+        for snapshot_id in snapshot_ids(data, partition)[keep:]
+        if snapshot_id not in spared and not is_leased(folder / snapshot_id)
+    ]
     for snapshot_id in removed:
-        shutil.rmtree(partition.folder(data) / snapshot_id)
+        shutil.rmtree(folder / snapshot_id)
     return removed
 
 

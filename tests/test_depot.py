@@ -2,29 +2,35 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
+import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from shared import depot
-from shared.buckets import Advance, Bucket
+from shared.buckets import Advance, Bucket, open_bucket
 from shared.depot import Latest, go_back, keep_newest, latest, manifests, publish
 from shared.errors import ConfigError, DepotError, SnapshotError
 from shared.manifest import signature
 from shared.partition import Partition
 from shared.pulling import followed_id, pull
 from shared.snapshot import Snapshot, current_id, exclusive, previous_id, snapshot_ids, verify
-from tests.conftest import HOCKEY, ROOT, snapshot_of, unit
+from shared.vectors import normalise
+from tests.conftest import HOCKEY, ROOT, THOROUGH, often, s3_server, snapshot_of, unit
 
 LATEST = "snapshots/371/0341/LATEST"
 # Does one thing to a depot in a process of its own, and dies (SIGKILL) when the n-th call to the bucket is reached.
@@ -56,11 +62,31 @@ print("started", flush=True)
 print(calls, flush=True)
 """
 
+# Publishes in a process of its own, and waits for a word before it moves LATEST.
+RACER = """
+import sys
+from pathlib import Path
+from shared.buckets import open_bucket
+from shared.depot import publish
+from shared.partition import Partition
+bucket = open_bucket(sys.argv[2])
+replace = bucket.replace
 
-def filled(data: Path, seed: int) -> str:
-    """A current snapshot, another one for each seed."""
-    vectors = unit(*[[seed + 1.0, n, 1] for n in range(20)])
-    return snapshot_of(data, [f"p{n}" for n in range(20)], vectors).id
+def waiting(key, *rest):
+    if key.endswith("LATEST"):
+        print("ready", flush=True)
+        sys.stdin.readline()
+    return replace(key, *rest)
+
+bucket.replace = waiting
+publish(Path(sys.argv[1]), Partition("371", "0341"), bucket)
+"""
+
+
+def filled(data: Path, seed: int, rows: int = 20, width: int = 3) -> str:
+    """A current snapshot of vectors of that width, another one for each seed."""
+    vectors = normalise(np.random.default_rng(seed).normal(size=(rows, width)).astype(np.float32))
+    return snapshot_of(data, [f"p{n}" for n in range(rows)], vectors).id
 
 
 def mortal(verb: str, data: Path, bucket: Bucket, last: int = 0) -> subprocess.CompletedProcess[bytes]:
@@ -71,17 +97,6 @@ def mortal(verb: str, data: Path, bucket: Bucket, last: int = 0) -> subprocess.C
 def whole(bucket: Bucket, folder: Path) -> str:
     """Fetch what is current and open it: the depot is as it should be."""
     return Snapshot(HOCKEY.folder(folder) / pull(folder, HOCKEY, bucket)).id
-
-
-def one_behind(bucket: Bucket, tmp_path: Path) -> tuple[Path, str, str]:
-    """A host that pulled one snapshot, then another one was published: its folder, and their ids."""
-    here, there = tmp_path / "here", tmp_path / "there"
-    one = filled(here, 1)
-    publish(here, HOCKEY, bucket)
-    pull(there, HOCKEY, bucket)
-    two = filled(here, 2)
-    publish(here, HOCKEY, bucket)
-    return there, one, two
 
 
 def objects(bucket: Bucket) -> set[str]:
@@ -153,6 +168,32 @@ def test_a_damaged_snapshot_is_not_published(bucket: Bucket, tmp_path: Path) -> 
         pull(tmp_path, Partition("1", "2"), bucket)
 
 
+def test_of_two_publishers_at_the_same_moment_one_wins(bucket: Bucket, tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for turn in range(often(50, 2)):
+        ids = [filled(folder, 2 * turn + n) for n, folder in enumerate(folders)]
+        racers = [racer(folder, bucket) for folder in folders]
+        for process in racers:  # both have seen the same LATEST, and are about to move it
+            assert process.stdout
+            assert process.stdout.readline() == b"ready\n"
+        for process in racers:
+            assert process.stdin
+            process.stdin.write(b"go\n")
+            process.stdin.flush()
+        said = [process.communicate()[1] for process in racers]
+        won = [process.returncode for process in racers].index(0)
+        assert said[won] == b""
+        assert f"Another publisher was faster: {ids[won]} is current".encode() in said[1 - won]
+        assert racers[1 - won].returncode == 1
+        assert whole(bucket, tmp_path / "there") == ids[won]
+
+
+def racer(data: Path, bucket: Bucket) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", RACER, str(data), bucket.uri]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
 @pytest.mark.parametrize("verb", ["upload", "replace"])
 def test_of_two_publishers_one_wins_and_the_other_says_so(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
@@ -172,45 +213,64 @@ def test_of_two_publishers_one_wins_and_the_other_says_so(
     assert whole(bucket, tmp_path / "there") == two
 
 
-@pytest.mark.parametrize("last", [1, 4, 9, 14, 20, 26])
-def test_a_publisher_that_dies_leaves_the_old_snapshot_or_the_new(bucket: Bucket, tmp_path: Path, last: int) -> None:
-    here = tmp_path / "here"
-    one = filled(here, 1)
-    publish(here, HOCKEY, bucket)
-    two = filled(here, 2)
-    done = mortal("publish", here, bucket, last)
-    assert done.returncode == -signal.SIGKILL or two == whole(bucket, tmp_path / "there"), done.stderr
-    assert whole(bucket, tmp_path / "there") in (one, two)
-    publish(here, HOCKEY, bucket)
-    assert whole(bucket, tmp_path / "there") == two
-
-
-@pytest.mark.parametrize("last", [1, 2, 4, 6, 8, 10])
-def test_a_puller_that_dies_leaves_the_old_snapshot_or_the_new(bucket: Bucket, tmp_path: Path, last: int) -> None:
-    there, one, two = one_behind(bucket, tmp_path)
-    mortal("pull", there, bucket, last)
-    assert Snapshot.current(there, HOCKEY).id in (one, two)
-    assert whole(bucket, there) == two
-    assert not list(HOCKEY.folder(there).glob(".pulling/*"))
-
-
-def test_killed_at_any_moment_the_puller_leaves_a_whole_snapshot(bucket: Bucket, tmp_path: Path) -> None:
+def test_a_publisher_that_dies_leaves_the_old_snapshot_or_the_new(bucket: Bucket, tmp_path: Path) -> None:
+    """It dies before each call to the bucket in turn."""
     here, there = tmp_path / "here", tmp_path / "there"
-    known = {filled(here, 0)}
+    filled(here, 0)
+    publish(here, HOCKEY, bucket)
+    for last in itertools.count(1, often(1, 6)):
+        before, new = whole(bucket, there), filled(here, last)
+        done = mortal("publish", here, bucket, last)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        assert whole(bucket, there) in (before, new)
+        if done.returncode == 0:
+            break
+    assert whole(bucket, there) == new
+
+
+def test_a_puller_that_dies_leaves_the_old_snapshot_or_the_new(bucket: Bucket, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    before = published(tmp_path, bucket, 0)
+    pull(there, HOCKEY, bucket)
+    for last in itertools.count(1, often(1, 3)):
+        new = published(tmp_path, bucket, last)
+        done = mortal("pull", there, bucket, last)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        assert Snapshot.current(there, HOCKEY).id in (before, new)
+        before = whole(bucket, there)
+        assert before == current_id(here, HOCKEY)
+        assert not list(HOCKEY.folder(there).glob(".pulling/*"))
+        if done.returncode == 0:
+            break
+
+
+@pytest.mark.parametrize("verb", ["publish", "pull"])
+def test_killed_at_any_moment_it_leaves_a_whole_snapshot(bucket: Bucket, tmp_path: Path, verb: str) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    rng = random.Random(3)
+    size = (4300, 1024) if THOROUGH else (20, 3)  # an index in two parts
+    filled(here, 0, *size)
     publish(here, HOCKEY, bucket)
     pull(there, HOCKEY, bucket)
-    rng = random.Random(3)
-    for seed in range(1, 4):
-        known.add(filled(here, seed))
-        publish(here, HOCKEY, bucket)
-        command = [sys.executable, "-c", MORTAL, "pull", str(there), bucket.uri, "0"]
+    longest = 0.0
+    for seed in range(often(100, 3) + 1):
+        before, new = current_id(there, HOCKEY), filled(here, seed + 1, *size)
+        if verb == "pull":
+            publish(here, HOCKEY, bucket)
+        command = [sys.executable, "-c", MORTAL, verb, str(there if verb == "pull" else here), bucket.uri, "0"]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
         assert process.stdout
         process.stdout.readline()
-        time.sleep(rng.uniform(0, 0.1))
-        process.kill()
+        began = time.monotonic()
+        if seed:
+            time.sleep(rng.uniform(0, longest))
+            process.kill()
         process.communicate()
-        assert Snapshot.current(there, HOCKEY).id in known
+        longest = longest or time.monotonic() - began  # of the first one, which may end
+        if verb == "publish":
+            assert whole(bucket, there) in (before, new)
+        assert Snapshot.current(there, HOCKEY).id in (before, new)
+    assert publish(here, HOCKEY, bucket) == whole(bucket, there) == new
 
 
 def test_an_interrupted_pull_goes_on_where_it_stopped(
@@ -261,24 +321,106 @@ def test_a_snapshot_that_was_damaged_on_the_host_is_mended(bucket: Bucket, tmp_p
     publish(tmp_path / "here", HOCKEY, bucket)
     there = tmp_path / "there"
     pull(there, HOCKEY, bucket)
-    (HOCKEY.folder(there) / one / "index.faiss").write_bytes(b"junk")
-    assert whole(bucket, there) == one
+    damaged = HOCKEY.folder(there) / one / "index.faiss"
+    size = damaged.stat().st_size
+    with damaged.open("r+b") as served:  # a server has it mapped into memory, and would crash if it were emptied
+        served.write(b"junk")
+        served.flush()
+        assert whole(bucket, there) == one
+        assert os.fstat(served.fileno()).st_size == size
 
 
-def test_a_full_disk_is_an_error_and_leaves_no_debris(bucket: Bucket, tmp_path: Path) -> None:
-    there, one, _ = one_behind(bucket, tmp_path)
-    size = (HOCKEY.folder(there) / one / "index.faiss").stat().st_size
-    for limit in (100, size // 2, size - 10, size - 1):
-        done = subprocess.run(
-            [sys.executable, "-c", MORTAL, "pull", str(there), bucket.uri, "0"],
-            cwd=ROOT,
-            capture_output=True,
-            check=False,
-            preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),  # type: ignore[misc]
-        )
-        assert b"OSError" in done.stderr, limit
+def limited(verb: str, data: Path, bucket: Bucket, limit: int) -> bytes:
+    """Do it where no file can have more bytes than that; return what it complains of."""
+    return subprocess.run(
+        [sys.executable, "-c", MORTAL, verb, str(data), bucket.uri, "0"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    ).stderr
+
+
+@pytest.mark.parametrize("verb", ["publish", "pull"])
+def test_a_full_disk_is_an_error_and_leaves_no_debris(bucket: Bucket, tmp_path: Path, verb: str) -> None:
+    if verb == "publish" and bucket.uri.startswith("s3:"):
+        pytest.skip("another machine's disk")
+    here, there = tmp_path / "here", tmp_path / "there"
+    one = filled(here, 1, 700, 64)
+    publish(here, HOCKEY, bucket)
+    pull(there, HOCKEY, bucket)
+    two = filled(here, 2, 700, 64)
+    if verb == "pull":
+        publish(here, HOCKEY, bucket)
+    size = max(mark.bytes for mark in verify(HOCKEY.folder(here) / two).files.values())
+    debris = ".pulling/*" if verb == "pull" else "objects/*/*.*"
+    for limit in (*range(0, size, 64 * 1024), size - 10, size - 1):
+        assert b"File too large" in limited(verb, there if verb == "pull" else here, bucket, limit), limit
+        assert Snapshot.current(there, HOCKEY).id == one
+        assert latest(bucket, HOCKEY) == (Latest(one) if verb == "publish" else Latest(two, one))
+        assert not list(tmp_path.rglob(debris)), limit
+    assert limited(verb, there if verb == "pull" else here, bucket, size) == b""
+    assert whole(bucket, there) == two
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, which `mount -o remount,size=` makes larger and smaller."""
+    place = tmp_path / "small disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield place
+    # What a test has mapped into memory keeps it busy.
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_small_disk_that_fills_up_keeps_the_old_snapshot(bucket: Bucket, tmp_path: Path, small_disk: Path) -> None:
+    here, there = tmp_path / "here", small_disk / "there"
+    one = filled(here, 1, 700, 64)
+    publish(here, HOCKEY, bucket)
+    pull(there, HOCKEY, bucket)
+    two = filled(here, 2, 700, 64)
+    publish(here, HOCKEY, bucket)
+    taken = shutil.disk_usage(small_disk).used
+    need = sum(mark.bytes for mark in verify(HOCKEY.folder(here) / two).files.values())
+    for room in (*range(4096, need, 64 * 1024), need - 10, need - 1):
+        subprocess.run(["mount", "-o", f"remount,size={taken + room}", str(small_disk)], check=True)
+        with pytest.raises(OSError, match="No space left"):
+            pull(there, HOCKEY, bucket)
         assert Snapshot.current(there, HOCKEY).id == one
         assert not list(HOCKEY.folder(there).glob(".pulling"))
+    subprocess.run(["mount", "-o", f"remount,size={taken + 2 * need}", str(small_disk)], check=True)
+    assert whole(bucket, there) == two
+
+
+def test_s3_that_is_gone_for_a_while_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "s3").mkdir()
+    with s3_server(tmp_path / "s3") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        bucket = open_bucket("s3://preprod.datamining/depot")
+        gone: list[str] = []
+
+        @contextlib.contextmanager
+        def meter(what: str, total: int) -> Iterator[Advance]:
+            moved = 0
+
+            def advance(more: int) -> None:
+                nonlocal moved
+                moved += more
+                if moved > total // 2 and what not in gone:
+                    gone.append(what)
+                    server.stop()
+                    threading.Timer(often(30, 3), server.start).start()
+
+            yield advance
+
+        one = filled(tmp_path / "here", 1, 4300, 1024)
+        assert publish(tmp_path / "here", HOCKEY, bucket, meter=meter) == one
+        assert pull(tmp_path / "there", HOCKEY, bucket, meter=meter) == one
+        assert gone == ["sending", "reading back", "fetching"]
+        assert whole(bucket, tmp_path / "there") == one
 
 
 def test_going_back_in_the_depot(bucket: Bucket, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Servers that follow a depot: one process pulls, every worker swaps, and what is bad is refused with a reason."""
 
+import http.client
 import json
 import os
 import signal
@@ -27,7 +28,7 @@ from shared.depot import publish
 from shared.errors import DepotError
 from shared.pulling import pull
 from shared.snapshot import Snapshot, current_id, go_back
-from tests.conftest import HOCKEY, ROOT, free_port, snapshot_of, unit
+from tests.conftest import HOCKEY, ROOT, drawn, free_port, often, snapshot_of, unit
 
 NAME = str(HOCKEY)
 
@@ -83,35 +84,91 @@ def within(seconds: float, holds: Any) -> None:
         time.sleep(0.05)
 
 
+class Load:
+    """Asks several servers 200 times a second in all, one in ten times with a photo."""
+
+    def __init__(self, *bases: str) -> None:
+        self.asked, self.failed = 0, list[object]()
+        self.answers: dict[tuple[str, str], set[bytes]] = {}
+        self._stop = threading.Event()
+        # Several threads for each server: an answer that takes its time does not hold up the next question.
+        threads_each, self._pause = 5, len(bases) * 5 / 200
+        self._threads = [threading.Thread(target=self._ask, args=(base,)) for base in bases * threads_each]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, base: str) -> None:
+        photo, number, due = drawn(3), 0, time.monotonic()
+        connection = http.client.HTTPConnection(base.removeprefix("http://"), timeout=20)
+        while not self._stop.is_set():
+            number += 1
+            method, question = ("POST", "search") if number % 10 == 0 else ("GET", "products/p1/similar")
+            try:
+                connection.request(method, f"/v1/371/0341/{question}", photo if method == "POST" else None)
+                answer = connection.getresponse()
+                body, snapshot = answer.read(), answer.headers.get("ETag", "").strip('"')
+                if answer.status != 200 or json.loads(body)["snapshot"] != snapshot:
+                    self.failed.append((answer.status, body))
+                self.answers.setdefault((snapshot, question), set()).add(body)
+            except OSError as error:
+                self.failed.append(error)
+                connection.close()
+            self.asked += 1
+            due += self._pause
+            time.sleep(max(0, due - time.monotonic()))
+        connection.close()
+
+
 def test_two_hosts_follow_one_depot_without_a_failed_request(bucket: Bucket, tmp_path: Path) -> None:
-    stop, failed, seen = threading.Event(), list[object](), set[str]()
+    (tmp_path / "pictures").mkdir()
+    hosts = [tmp_path / "a", tmp_path / "b"]
 
-    def load(base: str) -> None:
-        while not stop.is_set():
-            status, answer = ask(f"{base}/v1/371/0341/products/p1/similar")
-            if status != 200 or len(answer["results"]) != 10:
-                failed.append((status, answer))
-            seen.add(answer.get("snapshot", ""))
-            time.sleep(0.01)
+    def index_and_publish(seed: int) -> str:
+        for n in range(30):
+            (tmp_path / "pictures" / f"p{n}.jpg").write_bytes(drawn(100 * seed + n))
+        where = ["--department", "371", "--domain", "0341", "--data", str(tmp_path / "here")]
+        for command in (
+            ["index", "--force", "--catalog", str(tmp_path / "pictures"), "--model", "colour_grid"],
+            ["publish"],
+        ):
+            options = [*where, "--depot", bucket.uri] if command == ["publish"] else where
+            subprocess.run([sys.executable, "-m", "indexer", *command, *options], cwd=ROOT, check=True)
+        return current_id(tmp_path / "here", HOCKEY) or ""
 
-    with server(tmp_path / "a", bucket) as (a, _), server(tmp_path / "b", bucket, workers=1) as (b, _):
+    def all_serve(wanted: str) -> bool:
+        return {serves(base) for base in (a, b) for _ in range(6)} == {wanted}
+
+    with server(hosts[0], bucket) as (a, _), server(hosts[1], bucket, workers=1) as (b, _):
         status, problem = ask(f"{a}/readyz")
         assert (status, problem["title"]) == (503, "Not ready")
-        ids = [published(tmp_path, bucket, 0)]
-        within(10, lambda: {serves(base) for base in (a, b) for _ in range(12)} == {ids[0]})  # in every worker
-        threads = [threading.Thread(target=load, args=(base,)) for base in (a, b)]
-        for thread in threads:
-            thread.start()
-        for seed in range(1, 4):
-            ids.append(published(tmp_path, bucket, seed))
-            within(5, lambda: {serves(base) for base in (a, b) for _ in range(6)} == {ids[-1]})
-        stop.set()
-        for thread in threads:
-            thread.join()
-        log = (tmp_path / "a" / "serve.log").read_text()
-        assert log.count("was pulled") == 4  # by one of the two workers
-    assert not failed
-    assert seen == set(ids)
+        ids, slowest = [index_and_publish(0)], 0.0
+        within(20, lambda: all_serve(ids[0]) and {ask(f"{base}/readyz")[0] for base in (a, b)} == {200})
+        began = time.monotonic()
+        with Load(a, b) as load:
+            for seed in range(1, often(20, 3) + 1):
+                ids.append(index_and_publish(seed))
+                published_at = time.monotonic()
+                within(5, lambda: all_serve(ids[-1]))
+                slowest = max(slowest, time.monotonic() - published_at)
+        seconds = time.monotonic() - began
+    print(f"{load.asked} requests, {load.asked / seconds:.0f} a second; the slowest switch took {slowest:.1f} s")
+    assert not load.failed
+    assert {snapshot for snapshot, _ in load.answers} <= set(ids)
+    assert len(load.answers) > len(ids)
+    for question, bodies in load.answers.items():
+        assert len(bodies) == 1, question  # each of one snapshot: the next one has other scores
+    assert len({bodies.pop() for bodies in load.answers.values()}) == len(load.answers)
+    for host in hosts:
+        log = (host / "serve.log").read_text()
+        assert log.count("was pulled") == len(ids)  # by one of the workers
 
 
 def test_whoever_follows_may_die(bucket: Bucket, tmp_path: Path) -> None:
@@ -270,6 +327,22 @@ def test_a_host_that_went_back_stays_there_until_something_new_is_published(buck
     assert go_back_in_depot(bucket, HOCKEY, one) == one
     follower.look()
     assert current_id(data, HOCKEY) == one
+
+
+def test_going_back_on_a_host_shows_in_the_next_answer(bucket: Bucket, tmp_path: Path) -> None:
+    data, ids = tmp_path / "a", list[str]()
+    for seed in range(2):
+        ids.append(published(tmp_path, bucket, seed))
+        pull(data, HOCKEY, bucket)
+    command = [sys.executable, "-m", "indexer", "rollback", "--department", "371", "--domain", "0341"]
+    with server(data, bucket) as (base, _):
+        within(20, lambda: {serves(base) for _ in range(12)} == {ids[1]})
+        for turn in range(often(20, 3)):
+            began = time.monotonic()
+            subprocess.run([*command, "--data", str(data)], cwd=ROOT, check=True)
+            seconds = time.monotonic() - began
+            assert {serves(base) for _ in range(12)} == {ids[turn % 2]}  # in every worker
+            print(f"{seconds:.2f} s")
 
 
 def test_a_host_whose_snapshot_was_damaged_is_mended_at_the_start(bucket: Bucket, tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ from indexer.__main__ import main
 from shared.buckets import Bucket
 from shared.depot import Latest, latest
 from shared.errors import ConfigError, DepotError, SnapshotError
+from shared.lease import Lease
 from shared.snapshot import Snapshot, activate, current_id, previous_id
-from tests.conftest import HOCKEY, ROOT, drawn, free_port, snapshot_of, unit
+from tests.conftest import HOCKEY, ROOT, drawn, free_port, often, snapshot_of, unit
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 
@@ -83,6 +84,16 @@ def test_going_back_on_a_host_is_refused_where_it_cannot_be(tmp_path: Path) -> N
     with pytest.raises(SnapshotError, match=r"products\.jsonl"):
         said(command("rollback", tmp_path))
     assert (current_id(tmp_path, HOCKEY), previous_id(tmp_path, HOCKEY)) == (two, one)
+
+
+def test_going_back_says_where_a_server_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipping, "_PATIENCE", 0.1)
+    filled(tmp_path, 1)
+    two = filled(tmp_path, 2)
+    lease = Lease(HOCKEY.folder(tmp_path) / two)
+    assert f"A server here still answers from {two}" in said(command("rollback", tmp_path))
+    lease.close()
+    assert "still answers" not in said(command("rollback", tmp_path, "--to", two))
 
 
 def test_the_list_tells_what_the_manifest_says_of_quality(tmp_path: Path) -> None:
@@ -219,7 +230,7 @@ from tests.conftest import HOCKEY
 print("started", flush=True)
 Shipping(HOCKEY, Path({str(here)!r})).ship(Console(), {f"{remote.login}:{there}"!r}, {remote.ssh!r})
 """
-    for seed in range(1, 6):
+    for seed in range(1, often(20, 5) + 1):
         known.add(filled(here, seed, 2000))
         process = subprocess.Popen(
             [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0

@@ -1,7 +1,6 @@
 import json
 import random
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -12,10 +11,21 @@ import pytest
 from shared import files
 from shared.errors import ConfigError, SnapshotError
 from shared.files import replace_atomically
+from shared.lease import Lease, wait_until_free
 from shared.manifest import content_name, signature
 from shared.partition import Partition
-from shared.snapshot import Snapshot, activate, current_id, exclusive, go_back, partitions, previous_id, verify
-from tests.conftest import HOCKEY, ROOT, snapshot_of, unit
+from shared.snapshot import (
+    Snapshot,
+    activate,
+    current_id,
+    exclusive,
+    go_back,
+    keep_newest,
+    partitions,
+    previous_id,
+    verify,
+)
+from tests.conftest import HOCKEY, ROOT, drawn, often, snapshot_of, unit
 
 VECTORS = unit([1, 0, 0], [0, 1, 0], [0, 1, 1])
 WRITER = """
@@ -23,10 +33,7 @@ import sys; from pathlib import Path; import numpy as np
 from tests.conftest import snapshot_of
 from shared.vectors import normalise
 vectors = normalise(np.random.default_rng(int(sys.argv[2])).normal(size=(700, 64)).astype(np.float32))
-while True:
-    snapshot_of(Path(sys.argv[1]), [f"p{n}" for n in range(700)], vectors)
-    print("written", flush=True)
-    if len(sys.argv) == 3: break
+snapshot_of(Path(sys.argv[1]), [f"p{n}" for n in range(700)], vectors)
 """
 
 
@@ -49,23 +56,26 @@ def test_vectors_come_back_as_they_went_in(good: Snapshot) -> None:
     assert (good.store.vectors(0, 3) == VECTORS).all()
 
 
-def test_every_flipped_bit_every_lost_byte_and_every_missing_file_is_refused(good: Snapshot, tmp_path: Path) -> None:
-    rng = random.Random(1)
-    for path in sorted(good.folder.iterdir()):
-        whole = path.read_bytes()
-        damaged = [whole[:-1], whole + b"\0", b""]
-        for _ in range(40):
+def test_whatever_is_damaged_is_refused_before_faiss_is_asked(good: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("faiss.read_index", lambda *_: pytest.fail("FAISS was asked"))
+    files = {path: path.read_bytes() for path in sorted(good.folder.iterdir())}
+    rng, refused = random.Random(1), 0
+    for path, whole in files.items():
+        others = [data for data in files.values() if data != whole]
+        damaged = [None, b"", whole + b"\0", *others, *(whole[: rng.randrange(len(whole))] for _ in range(20))]
+        for _ in range(60):
             data = bytearray(whole)
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
             damaged.append(bytes(data))
-        for data in damaged:
-            path.write_bytes(data)
-            with pytest.raises(SnapshotError):
+        for content in damaged:
+            path.unlink()
+            if content is not None:
+                path.write_bytes(content)
+            with pytest.raises(SnapshotError, match=path.name if path.name != "manifest.json" else "manifest"):
                 Snapshot(good.folder)
-        path.unlink()
-        with pytest.raises(SnapshotError, match=path.name if path.name != "manifest.json" else "no readable manifest"):
-            Snapshot(good.folder)
-        path.write_bytes(whole)
+            path.write_bytes(whole)
+            refused += 1
+    assert refused > 1000
     assert verify(good.folder)
 
 
@@ -118,6 +128,24 @@ def test_what_served_before_is_remembered(tmp_path: Path) -> None:
         go_back(tmp_path, HOCKEY)
 
 
+def test_what_is_served_is_not_removed_until_it_is_left(tmp_path: Path) -> None:
+    def made(n: int) -> Snapshot:
+        return snapshot_of(tmp_path, ["p", "q", "q"], unit([1, 0, n], [0, 1, 0], [0, 1, 1]))
+
+    old = made(1)
+    one, other = Lease(old.folder), Lease(old.folder)
+    made(2), made(3)
+    assert keep_newest(tmp_path, HOCKEY, 1) == []
+    one.close()
+    assert keep_newest(tmp_path, HOCKEY, 1) == []
+    assert not wait_until_free(old.folder, 0.05)
+    del other
+    assert wait_until_free(old.folder, 0)
+    assert keep_newest(tmp_path, HOCKEY, 1) == [old.id]
+    with pytest.raises(SnapshotError, match="no readable manifest"):
+        Lease(old.folder)
+
+
 def test_vectors_of_another_network_are_refused(good: Snapshot) -> None:
     other = {**good.manifest.embedder, "fingerprint": "another"}
     with pytest.raises(SnapshotError, match="was made with"):
@@ -137,27 +165,34 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
         exclusive(tmp_path, HOCKEY).__enter__()
 
 
-def test_killed_at_any_moment_the_current_snapshot_is_whole(tmp_path: Path) -> None:
-    snapshot_of(tmp_path, ["p", "q", "q"], VECTORS)
-    rng = random.Random(2)
-    command = [sys.executable, "-c", WRITER, str(tmp_path), "1", "forever"]
-    seen = set()
-    for _ in range(8):
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
-        assert process.stdout
-        process.stdout.readline()
-        time.sleep(rng.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        seen.add(Snapshot.current(tmp_path, HOCKEY).id)
-    snapshot_of(tmp_path, ["p", "q", "q"], VECTORS)  # the next run clears up
-    assert len(seen) > 1
-    assert not list(HOCKEY.folder(tmp_path).glob(".writing"))
+def test_an_indexer_killed_while_it_writes_leaves_a_whole_snapshot(tmp_path: Path) -> None:
+    """It may die from the moment on that its snapshot has a folder until some time after it is current."""
+    pictures, data, rng = tmp_path / "pictures", tmp_path / "data", random.Random(2)
+    pictures.mkdir()
+    for n in range(40):
+        (pictures / f"p{n}.jpg").write_bytes(drawn(n))
+    options = ["--data", str(data), "--catalog", str(pictures), "--model", "colour_grid", "--force", "--keep", "2"]
+    command = [sys.executable, "-m", "indexer", "--department", "371", "--domain", "0341", *options]
+    subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    new = 0
+    for _ in range(often(100, 4)):
+        before = current_id(data, HOCKEY)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        while not (HOCKEY.folder(data) / ".writing").exists():
+            assert process.poll() is None
+        time.sleep(rng.uniform(0, 0.2))
+        process.kill()
+        process.wait()
+        new += Snapshot.current(data, HOCKEY).id != before
+    assert new
+    subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)  # the next run clears up
+    assert not list(HOCKEY.folder(data).glob(".writing"))
+    assert len(list(HOCKEY.folder(data).glob("2*"))) <= 3
 
 
 def test_a_full_disk_is_an_error_and_leaves_the_old_snapshot_and_no_debris(tmp_path: Path) -> None:
     before = snapshot_of(tmp_path, ["p", "q", "q"], VECTORS).id
-    size = 700 * 64 * 4 + 45  # of index.faiss, the largest file
+    index, neighbours = 700 * 64 * 4 + 45, 700 * 100 * 4 + 128  # the largest files
 
     def limited(limit: int) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
@@ -168,7 +203,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_old_snapshot_and_no_debris(tmp_p
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         )
 
-    for limit in (0, 100, 64 * 1024, size // 2, size - 10, size - 1):
+    for limit in (*range(0, neighbours, 64 * 1024), index - 10, index - 1, neighbours - 10, neighbours - 1):
         done = limited(limit)
         assert done.returncode != 0, limit
         assert b"OSError" in done.stderr
