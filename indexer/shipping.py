@@ -74,8 +74,12 @@ class Shipping:
     def pull(self, console: Console) -> None:
         """The depot's current snapshot -> this host's."""
         bucket = open_bucket(self._given_depot())
-        pulled = pull(self.data, self.partition, bucket, key=self.signing_key, keep=self.keep, meter=_meter)
+        pulled = pull(self.data, self.partition, bucket, key=self.signing_key, meter=_meter)
         console.print(f"Snapshot {pulled} of {self.partition} from {bucket.uri} is current here", soft_wrap=True)
+        try:
+            snapshot.keep_newest(self.data, self.partition, self.keep)
+        except OSError as error:  # what was pulled stays so
+            console.print(f"Old snapshots could not be removed: {error}", style="yellow", soft_wrap=True, markup=False)
 
     def rollback(self, console: Console, to: str | None) -> None:
         """The snapshot `to`, or the one before, becomes current again: in the depot if one is given, else here."""
@@ -145,7 +149,7 @@ class Shipping:
 
     def _manifest_here(self, name: str) -> Manifest | None:
         with suppress(OSError, SnapshotError):
-            return Manifest.from_json((self.partition.folder(self.data) / name / "manifest.json").read_bytes())
+            return Manifest.from_json((self.partition.folder(self.data) / name / "manifest.json").read_bytes(), name)
         return None
 
 

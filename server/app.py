@@ -18,7 +18,7 @@ from server.delivery import deliver
 from server.docs import add_docs
 from server.doorbell import Doorbell
 from server.fetch import Fetch
-from server.follower import follow, problems
+from server.follower import follow, looked_at, problems
 from server.front import Front
 from server.gate import guard
 from server.keys import Keys
@@ -97,7 +97,7 @@ def create_app(
     add_docs(app)
     add_page(app, snapshots)
     _add_errors(app)
-    expose(app, snapshots)
+    expose(app, snapshots, partial(looked_at, config.data) if config.depot else None)
     guard(app, Keys(config.keys, config.admin_key))
     if config.rate:
         limit(app, config.rate, config.networks and config.networks.with_name("rates"))

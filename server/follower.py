@@ -8,7 +8,6 @@ import json
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from server.config import ServerConfig
@@ -18,8 +17,8 @@ from shared.depot import latest, latest_entries
 from shared.errors import SimilarityError, SnapshotError
 from shared.files import replace_atomically
 from shared.partition import Partition
-from shared.pulling import followed_id, pull
-from shared.snapshot import current_id
+from shared.pulling import chosen_id, followed_id, pull
+from shared.snapshot import keep_newest
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 2.0
@@ -37,52 +36,77 @@ def problems(data: Path) -> dict[str, str]:
     return found
 
 
-@dataclass(slots=True)
+def looked_at(data: Path) -> float:
+    """When the follower of this data folder last looked into the depot, in seconds since 1970; 0 for never."""
+    try:
+        return _problems(data).stat().st_mtime
+    except OSError:
+        return 0
+
+
 class Follower:
     """Pulls every partition of one depot. `look` is called by one thread of one process."""
 
-    data: Path
-    bucket: Bucket
-    keep: int = 5
-    key: str | None = field(default=None, repr=False)
-    _seen: dict[Partition, str] = field(default_factory=dict)
-    _told: dict[str, str] = field(default_factory=dict)
-    _retry: float = 0.0
+    def __init__(self, data: Path, bucket: Bucket, keep: int = 5, key: str | None = None) -> None:
+        self._data, self._bucket, self._keep, self._key = data, bucket, keep, key
+        self._told = problems(data)  # by whoever followed before
+        self._seen: dict[Partition, str] = {}
+        self._retry = 0.0
 
     def look(self, *, again: bool = False) -> None:
         """Pull what has changed in the depot since the last look; what was refused only after a while, or `again`."""
         if again or time.monotonic() > self._retry:
             self._seen = {partition: seen for partition, seen in self._seen.items() if str(partition) not in self._told}
             self._retry = time.monotonic() + _RETRY_SECONDS
-        problems = {name: why for name, why in self._told.items() if name != _DEPOT}
+        found = {name: why for name, why in self._told.items() if name != _DEPOT}
         try:
-            for partition, entry in latest_entries(self.bucket).items():
+            entries = latest_entries(self._bucket)
+            found = {str(partition): found[str(partition)] for partition in entries if str(partition) in found}
+            for partition, entry in entries.items():
                 if self._seen.get(partition) != entry.change:
-                    problems.pop(str(partition), None)
+                    found.pop(str(partition), None)
                     self._seen[partition] = entry.change
-                    self._pull(partition, problems)
+                    if why := self._pull(partition):
+                        found[str(partition)] = why
         except (SimilarityError, OSError) as error:
-            problems[_DEPOT] = str(error)
-        if problems != self._told:
-            for name, why in problems.items():
-                if self._told.get(name) != why:
-                    _log.error("%s is not followed: %s", name, why)
-            replace_atomically(_problems(self.data), json.dumps(problems).encode())
-            self._told = problems
+            found[_DEPOT] = str(error)
+        self._tell(found)
 
-    def _pull(self, partition: Partition, problems: dict[str, str]) -> None:
+    def _pull(self, partition: Partition) -> str:
+        """Pull it, unless somebody of this host went back from it. Returns why that failed, or ""."""
         try:
-            now = latest(self.bucket, partition)
-            here, followed = current_id(self.data, partition), followed_id(self.data, partition)
+            now = latest(self._bucket, partition)
+            here, followed = chosen_id(self._data, partition), followed_id(self._data, partition)
             if now and here and followed == now.current != here:
-                return  # somebody of this host went back from it
-            pulled = pull(self.data, partition, self.bucket, key=self.key, keep=self.keep)
+                return ""
+            pulled = pull(self._data, partition, self._bucket, key=self._key)
             _log.info("%s was pulled: snapshot %s", partition, pulled)
         except (SnapshotError, OSError) as error:
-            problems[str(partition)] = str(error)
+            return str(error)
         except SimilarityError as error:  # the depot is away, or another pull is at work: it is worth asking again
-            problems[str(partition)] = str(error)
             del self._seen[partition]
+            return str(error)
+        except Exception as error:
+            _log.exception("Pulling %s failed", partition)
+            return f"Pulling it failed ({type(error).__name__})."
+        try:
+            keep_newest(self._data, partition, self._keep)
+        except (SnapshotError, OSError) as error:
+            _log.warning("Old snapshots of %s could not be removed: %s", partition, error)
+        return ""
+
+    def _tell(self, found: dict[str, str]) -> None:
+        """Log what is new of it, and write it down for the workers, whose sign of life it is, too."""
+        for name, why in found.items():
+            if self._told.get(name) != why:
+                _log.error("%s is not followed: %s", name, why)
+        self._told = found
+        try:
+            if problems(self._data) != found:
+                replace_atomically(_problems(self._data), json.dumps(found).encode())
+            _problems(self._data).touch()
+        except OSError as error:
+            _log.warning("What the depot does wrong cannot be written down: %s", error)
 
 
 def follow(config: ServerConfig) -> None:
@@ -92,6 +116,17 @@ def follow(config: ServerConfig) -> None:
 
 
 def _follow(config: ServerConfig, depot: str) -> None:
+    while True:
+        try:
+            _follow_alone(config, depot)
+        except Exception as error:
+            unexpected = not isinstance(error, SimilarityError | OSError)
+            why = "The depot cannot be followed, which is tried again; what is here goes on serving: %s"
+            _log.error(why, error, exc_info=unexpected)
+        time.sleep(_RETRY_SECONDS)
+
+
+def _follow_alone(config: ServerConfig, depot: str) -> None:
     folder = config.data / "snapshots"
     folder.mkdir(parents=True, exist_ok=True)
     doorbell = Doorbell(config.data)
@@ -100,10 +135,7 @@ def _follow(config: ServerConfig, depot: str) -> None:
         follower = Follower(config.data, open_bucket(depot), config.keep, config.signing_key)
         rang = False
         while True:
-            try:
-                follower.look(again=rang)
-            except Exception:
-                _log.exception("Looking into the depot failed; what is here goes on serving")
+            follower.look(again=rang)
             rang = doorbell.wait(_POLL_SECONDS)
 
 

@@ -32,7 +32,15 @@ def when_ready(server: Any) -> None:
 
     A client that sends nothing for 5 seconds loses its thread. Connections inherit this from their listener.
     """
-    server.handle_hup = Doorbell(ServerConfig.from_environment().data).ring
+    doorbell = Doorbell(ServerConfig.from_environment().data)
+
+    def look_again() -> None:
+        try:
+            doorbell.ring()
+        except OSError as error:  # which would end the server
+            server.log.error("Nobody can be told to look for new snapshots: %s", error)
+
+    server.handle_hup = look_again
     for listener in server.LISTENERS:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 5, 0))
     _keep_networks(server)

@@ -4,7 +4,7 @@ Under gunicorn each process counts in files of its own (the client library's mul
 asked sums them up. What the snapshots are, it reads off its own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import lru_cache
 
@@ -47,11 +47,12 @@ def refused(kind: str) -> None:
     _REFUSALS.labels(kind).inc()
 
 
-def expose(app: OpenAPI, snapshots: Snapshots) -> None:
-    """Add `GET /metrics`, and note which route a request matched. To be called before `guard`."""
+def expose(app: OpenAPI, snapshots: Snapshots, looked_at: Callable[[], float] | None = None) -> None:
+    """Add `GET /metrics`, and note which route a request matched. To be called before `guard`. `looked_at` tells when
+    somebody last looked into the depot, where one is followed."""
     _WORKERS.set(1)
-    snapshot_gauges = CollectorRegistry()
-    snapshot_gauges.register(_SnapshotGauges(snapshots))
+    gauges_now = CollectorRegistry()
+    gauges_now.register(_GaugesNow(snapshots, looked_at))
 
     @app.before_request
     def note() -> None:
@@ -68,12 +69,12 @@ def expose(app: OpenAPI, snapshots: Snapshots) -> None:
         if folder := metrics_folder():
             counted = CollectorRegistry()
             MultiProcessCollector(counted, folder)  # type: ignore[no-untyped-call]
-        return Response(generate_latest(counted) + generate_latest(snapshot_gauges), content_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(counted) + generate_latest(gauges_now), content_type=CONTENT_TYPE_LATEST)
 
 
-class _SnapshotGauges(Collector):
-    def __init__(self, snapshots: Snapshots) -> None:
-        self._snapshots = snapshots
+class _GaugesNow(Collector):
+    def __init__(self, snapshots: Snapshots, looked_at: Callable[[], float] | None) -> None:
+        self._snapshots, self._looked_at = snapshots, looked_at
 
     def collect(self) -> Iterable[Metric]:
         created = _gauge("created_timestamp_seconds", "When the snapshot that serves was made.")
@@ -91,7 +92,10 @@ class _SnapshotGauges(Collector):
             photos.add_metric([name], self._snapshots.photo_search(snapshot) == READY)
         for name in self._snapshots.refused:
             refused.add_metric([name], 1)
-        return created, products, images, quality, photos, refused
+        if self._looked_at:
+            when = "When the depot was looked into last."
+            yield GaugeMetricFamily("similarity_depot_looked_timestamp_seconds", when, value=self._looked_at())
+        yield from (created, products, images, quality, photos, refused)
 
 
 def _gauge(name: str, help: str) -> GaugeMetricFamily:

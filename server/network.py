@@ -23,6 +23,7 @@ from shared.vectors import Vectors
 LOADING = "loading"
 READY = "ready"
 _LONGEST_WAIT = 20.0
+_RETRY_SECONDS = 30.0  # what failed may be had by then
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +48,7 @@ class Network:
 
     def __init__(self, fingerprint: str, folder: Path, key: str | None) -> None:
         self.error = ""
+        self._begun = time.monotonic()
         self.loaded = threading.Event()
         self._embedder: Embedder | None = None
         self._fingerprint = fingerprint
@@ -57,6 +59,11 @@ class Network:
     def state(self) -> str:
         """`loading`, `ready`, or why it cannot be had."""
         return self.error or (READY if self.loaded.is_set() else LOADING)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it could not be had, some time ago."""
+        return bool(self.error) and time.monotonic() > self._begun + _RETRY_SECONDS
 
     @property
     def embedder(self) -> Embedder:
@@ -109,9 +116,8 @@ class LocalNetworks:
 
     def need_these(self, folders: Mapping[str, Path]) -> None:
         """Have the networks of these fingerprints, each to be had from a snapshot's folder. Called by one thread."""
-        self._networks = {
-            mark: self._networks.get(mark) or Network(mark, folder, self._key) for mark, folder in folders.items()
-        }
+        kept = {mark: network for mark, network in self._networks.items() if not network.has_failed}
+        self._networks = {mark: kept.get(mark) or Network(mark, folder, self._key) for mark, folder in folders.items()}
 
     def states(self) -> Mapping[str, str]:
         """Fingerprint -> state."""

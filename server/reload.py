@@ -1,7 +1,8 @@
 """Which snapshots serve: opens what is current, lays live changes over it, and asks for the networks that photos need.
 
-A snapshot that cannot be opened is refused with a reason, and the one before it goes on serving. An answer holds on to
-the snapshot that it began with; the old one is dropped when its last answer is given.
+A snapshot that cannot be opened is refused with a reason, and the one before it goes on serving; so it does until the
+network of a new one is loaded. An answer holds on to the snapshot that it began with; the old one is dropped when its
+last answer is given.
 """
 
 import logging
@@ -14,13 +15,13 @@ from pathlib import Path
 
 from server.changes import Changes, embed_waiting
 from server.doorbell import Doorbell
-from server.network import LocalNetworks, Networks
+from server.network import LOADING, READY, LocalNetworks, Networks
 from shared.embedders import Embedder
 from shared.errors import NotReady, QuestionError, SnapshotError, UnknownPartition
 from shared.journal import Journal
 from shared.lease import Lease
 from shared.partition import Partition
-from shared.snapshot import Snapshot, current_id, partitions
+from shared.snapshot import Snapshot, current_id, partitions, previous_id
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.25
@@ -53,7 +54,8 @@ class Snapshots:
         self._changes = Changes(data)
         self._laying = threading.Lock()
         self._refused: Mapping[str, str] = {}
-        self._held: dict[str, tuple[str | None, float]] = {}
+        self._coming: dict[str, Snapshot] = {}  # current, but its network is still loading
+        self._held: dict[str, tuple[str | None, float, str]] = {}  # refused: which, until when, and why
         self._leases: dict[Path, Lease] = {}
         self.refresh()
 
@@ -91,27 +93,63 @@ class Snapshots:
         refused = dict(self._problems())
         for partition in partitions(self._data):
             name = str(partition)
-            serving = self._made.get(name)
-            current = None
-            try:
-                current = current_id(self._data, partition)
-                held, until = self._held.get(name, (None, 0.0))
-                if name in self._refused and current == held and time.monotonic() < until:
-                    refused[name] = self._refused[name]
-                elif serving is None or current != serving.id:
-                    serving = self._opened(partition, serving)
-            except SnapshotError as error:
-                refused[name], self._held[name] = str(error), (current, time.monotonic() + _RETRY_SECONDS)
-                if self._refused.get(name) != str(error):
-                    _log.error("The snapshot of %s is refused: %s", name, error)
+            serving, why = self._next(partition, self._made.get(name))
             if serving:
                 fresh[name] = serving
+            if why:
+                refused[name] = why
         if self._photos:
-            self._networks.need(fresh.values())
+            self._networks.need([*fresh.values(), *self._coming.values()])
         self._made, self._refused = fresh, refused
         self.look()
-        for left in self._leases.keys() - {snapshot.folder for snapshot in fresh.values()}:
+        for left in self._leases.keys() - {snapshot.folder for snapshot in (*fresh.values(), *self._coming.values())}:
             self._leases.pop(left).close()
+
+    def _next(self, partition: Partition, serving: Snapshot | None) -> tuple[Snapshot | None, str]:
+        """What is to serve a partition where that one does, and why what is current does not, or ""."""
+        name, current = str(partition), None
+        try:
+            current = current_id(self._data, partition)
+            if serving and serving.id == current:
+                self._coming.pop(name, None)
+                return serving, ""
+            held, until, why = self._held.get(name, (None, 0.0, ""))
+            if current == held and time.monotonic() < until:
+                return serving, why
+            coming = self._coming.get(name)
+            if coming is None or coming.id != current:
+                coming = self._coming[name] = self._opened(Snapshot.current(self._data, partition, self._key))
+            if serving and not self._takes_over(coming, serving):
+                return serving, ""
+            _log.info("%s serves snapshot %s (before: %s)", name, coming.id, serving.id if serving else "none")
+            return self._coming.pop(name), ""
+        except Exception as error:
+            expected = isinstance(error, SnapshotError)
+            why = str(error) if expected else f"It cannot be opened ({type(error).__name__})."
+            if self._refused.get(name) != why:
+                _log.error("The snapshot of %s is refused: %s", name, why, exc_info=not expected)
+            self._coming.pop(name, None)
+            self._held[name] = current, time.monotonic() + _RETRY_SECONDS, why
+            return serving or self._before(partition), why
+
+    def _takes_over(self, coming: Snapshot, serving: Snapshot) -> bool:
+        """Whether photos lose nothing by it: its network is loaded beside the other one first. Raises `SnapshotError`
+        where that cannot be."""
+        state = self.photo_search(coming)
+        if state not in (LOADING, READY, "off") and self.photo_search(serving) == READY:
+            raise SnapshotError(f"Photos cannot be searched with the snapshot {coming.id}: {state}")
+        return state != LOADING or self.photo_search(serving) != READY
+
+    def _before(self, partition: Partition) -> Snapshot | None:
+        """The snapshot that was current before, for a server that starts while the current one is damaged."""
+        with suppress(SnapshotError):
+            if before := previous_id(self._data, partition):
+                return self._opened(Snapshot(partition.folder(self._data) / before, self._key, partition))
+        return None
+
+    def _opened(self, snapshot: Snapshot) -> Snapshot:
+        self._leases[snapshot.folder] = Lease(snapshot.folder)
+        return snapshot
 
     def look(self) -> None:
         """Take in what was changed live."""
@@ -136,12 +174,6 @@ class Snapshots:
         for snapshot in self._open.values():
             with suppress(QuestionError):  # it is tried again soon
                 embed_waiting(snapshot, self.journal(snapshot), self.embedder)
-
-    def _opened(self, partition: Partition, serving: Snapshot | None) -> Snapshot:
-        snapshot = Snapshot.current(self._data, partition, self._key)
-        self._leases[snapshot.folder] = Lease(snapshot.folder)
-        _log.info("%s serves snapshot %s (before: %s)", partition, snapshot.id, serving.id if serving else "none")
-        return snapshot
 
 
 def _forever(name: str, wait: Callable[[], object], work: Callable[[], None]) -> None:

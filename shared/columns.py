@@ -124,13 +124,10 @@ def write_columns(columns: Columns, folder: Path) -> None:
     write_array(folder / "columns.codes.npy", columns.codes)
 
 
-def open_columns(folder: Path, rows: int) -> Columns | None:
-    """Map the two files; None where there are none. Raises `SnapshotError` where they are not those of so many rows."""
-    path = folder / "columns.jsonl"
-    if not path.exists():
-        return None
+def open_columns(folder: Path, rows: int) -> Columns:
+    """Map the two files. Raises `SnapshotError` where they are not those of so many rows."""
     codes = read_array(folder / "columns.codes.npy", np.int32, 2)
-    with path.open("rb") as file:
+    with (folder / "columns.jsonl").open("rb") as file:
         columns = Columns(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), codes)
     if codes.shape != (len(columns.names), rows):
         raise SnapshotError(f"The column files in {folder} do not belong to its {rows} rows.")

@@ -2,10 +2,14 @@
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
+
+_ABANDONED = 3600.0  # seconds; nothing takes so long to write
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +51,26 @@ def replace_atomically(path: Path, data: bytes) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Write a new file where this says, and it takes the place of `path` when that went well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    try:
+    with beside(path) as temporary:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Where to write a new file that nobody else writes, on whatever host; it is removed unless it is moved."""
+    for left in path.parent.glob(f".{path.name}.*"):  # by one that was killed
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                left.unlink()
+    temporary = path.with_name(f".{path.name}.{token_hex(8)}")
+    try:
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,10 +5,13 @@ import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from shared.embedders import EmbedderSpec
-from shared.errors import SnapshotError
+from shared.errors import ConfigError, SnapshotError
 from shared.files import FileMark
 from shared.partition import Partition
 
@@ -50,17 +53,22 @@ class Manifest:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode() + b"\n"
 
     @classmethod
-    def from_json(cls, data: bytes) -> "Manifest":
-        """Raises `SnapshotError` where the text is not a manifest of this format version."""
+    def from_json(cls, data: bytes, name: str) -> "Manifest":
+        """The manifest of the snapshot of that name. Raises `SnapshotError` where the text is none of this format."""
         try:
-            fields = json.loads(data)
-            version = fields["format"]
+            version = json.loads(data)["format"]
             if version != FORMAT:
-                raise SnapshotError(f"The snapshot has format {version}; this program reads format {FORMAT}.")
-            fields["files"] = {name: FileMark(**entry) for name, entry in fields["files"].items()}
-            return cls(**fields)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SnapshotError(f"The manifest is not readable: {type(error).__name__}: {error}") from error
+                raise SnapshotError(
+                    f"The snapshot {name} has format {version}; this program reads format {FORMAT}. "
+                    "Use the program that wrote it, or index again."
+                )
+            manifest = TypeAdapter(cls).validate_json(data, strict=True)
+            # What is made of it when it serves can be made.
+            _ = manifest.spec, manifest.partition, datetime.fromisoformat(manifest.created)
+        except (ValueError, KeyError, TypeError, ConfigError) as error:
+            reason = " ".join(str(error).split())
+            raise SnapshotError(f"The manifest of {name} is not readable: {type(error).__name__}: {reason}") from error
+        return manifest
 
 
 def content_name(manifest: bytes) -> str:
@@ -73,11 +81,11 @@ def signature(manifest: bytes, key: str) -> bytes:
     return hmac.new(key.encode(), manifest, hashlib.sha256).hexdigest().encode() + b"\n"
 
 
-def checked_manifest(snapshot_id: str, data: bytes, signed: bytes | None, key: str | None) -> Manifest:
-    """The manifest, if it is the one that the snapshot is named after and, where a key is set, was signed with it.
-
-    Raises `SnapshotError` otherwise.
-    """
+def checked_manifest(
+    snapshot_id: str, data: bytes, signed: bytes | None, key: str | None, partition: Partition | None = None
+) -> Manifest:
+    """The manifest, if it is the one that the snapshot is named after, and was signed with the key, and is one of the
+    partition, where they are given. Raises `SnapshotError` otherwise."""
     if not snapshot_id.endswith(f"-{content_name(data)}"):
         raise SnapshotError(f"The manifest of {snapshot_id} is not the one that the snapshot is named after.")
     if key:
@@ -85,4 +93,7 @@ def checked_manifest(snapshot_id: str, data: bytes, signed: bytes | None, key: s
             raise SnapshotError(f"The snapshot {snapshot_id} is not signed, and SIMILARITY_SIGNING_KEY asks for it.")
         if not hmac.compare_digest(signed.strip(), signature(data, key).strip()):
             raise SnapshotError(f"The snapshot {snapshot_id} is signed with another key than SIMILARITY_SIGNING_KEY.")
-    return Manifest.from_json(data)
+    manifest = Manifest.from_json(data, snapshot_id)
+    if partition and manifest.partition != partition:
+        raise SnapshotError(f"The snapshot {snapshot_id} is one of {manifest.partition}, not of {partition}.")
+    return manifest

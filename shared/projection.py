@@ -11,6 +11,7 @@ them; a snapshot holds, per block, named by where its part begins:
 Early snapshots hold one block of the whole vector, `projection.means.npy` and `projection.matrix.npy`.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,14 +87,16 @@ class Projection:
                 write_array(folder / f"projection.{block.start}.matrix.npy", block.matrix)
 
     @classmethod
-    def open(cls, folder: Path) -> "Projection | None":
-        """The projection of a snapshot, or None where it was indexed without. Raises `SnapshotError`."""
+    def open(cls, folder: Path, names: Collection[str]) -> "Projection | None":
+        """The projection among a snapshot's files of these names, or None where it was indexed without. Raises
+        `SnapshotError`."""
         blocks = []
-        for path in folder.glob("projection.*means.npy"):
-            start = path.name.removeprefix("projection.").removesuffix("means.npy").removesuffix(".") or "0"
-            means = read_array(path, np.float32, 2)
-            of_matrix = path.with_name(path.name.replace("means", "matrix"))
-            matrix = read_array(of_matrix, np.float32, 2) if of_matrix.exists() else None
+        for name in names:
+            if not (name.startswith("projection.") and name.endswith("means.npy")):
+                continue
+            start = name.removeprefix("projection.").removesuffix("means.npy").removesuffix(".") or "0"
+            means, of_matrix = read_array(folder / name, np.float32, 2), name.replace("means", "matrix")
+            matrix = read_array(folder / of_matrix, np.float32, 2) if of_matrix in names else None
             if not start.isdecimal() or len(means) != 2 or (matrix is not None and len(matrix) != means.shape[1]):
                 raise SnapshotError(f"The projection files in {folder} do not belong together.")
             blocks.append(Block(int(start), means, matrix))

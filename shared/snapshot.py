@@ -175,27 +175,41 @@ def go_back(data: Path, partition: Partition, to: str | None = None, key: str | 
     wanted = to or previous_id(data, partition)
     if to is None and wanted == current_id(data, partition):  # a run was killed between PREVIOUS and CURRENT
         wanted = None
-    known = snapshot_ids(data, partition)
-    if wanted not in known:
-        which = f"The snapshot {to} is not" if to else "The one that served before is no longer"
-        raise SnapshotError(f"{which} on this host. Give one of them: TO={' or '.join(known) or '(there is none)'}.")
-    verify(partition.folder(data) / wanted, key)
-    activate(data, partition, wanted)
+    with _choosing(data, partition):
+        known = snapshot_ids(data, partition)
+        if wanted not in known:
+            which = f"The snapshot {to} is not" if to else "The one that served before is no longer"
+            given = " or ".join(known) or "(there is none)"
+            raise SnapshotError(f"{which} on this host. Give one of them: TO={given}.")
+        verify(partition.folder(data) / wanted, key, partition)
+        activate(data, partition, wanted)
     return wanted
 
 
 def keep_newest(data: Path, partition: Partition, keep: int) -> list[str]:
     """Remove all but the newest `keep` snapshots, never the current or the previous one, nor one that a server of this
     host still serves; return the removed ids."""
-    spared, folder = {current_id(data, partition), previous_id(data, partition)}, partition.folder(data)
-    removed = [
-        snapshot_id
-        for snapshot_id in snapshot_ids(data, partition)[keep:]
-        if snapshot_id not in spared and not is_leased(folder / snapshot_id)
-    ]
-    for snapshot_id in removed:
-        shutil.rmtree(folder / snapshot_id)
+    folder = partition.folder(data)
+    with _choosing(data, partition):
+        spared = {current_id(data, partition), previous_id(data, partition)}
+        removed = [
+            snapshot_id
+            for snapshot_id in snapshot_ids(data, partition)[keep:]
+            if snapshot_id not in spared and not is_leased(folder / snapshot_id)
+        ]
+        for snapshot_id in removed:
+            shutil.rmtree(folder / snapshot_id)
     return removed
+
+
+@contextmanager
+def _choosing(data: Path, partition: Partition) -> Iterator[None]:
+    """Nobody else removes a snapshot, or goes back to one, meanwhile."""
+    folder = partition.folder(data)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".choosing.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def partitions(data: Path) -> list[Partition]:
@@ -207,9 +221,9 @@ def partitions(data: Path) -> list[Partition]:
     return sorted(found)
 
 
-def verify(folder: Path, key: str | None = None, files: str = "") -> Manifest:
+def verify(folder: Path, key: str | None = None, partition: Partition | None = None, files: str = "") -> Manifest:
     """Check every byte of a snapshot against its name, its manifest and, where a key is set, its signature; or only the
-    files whose names begin with `files`.
+    files whose names begin with `files`. Where a partition is given, it must be one of its.
 
     Raises `SnapshotError`, naming the file.
     """
@@ -220,7 +234,7 @@ def verify(folder: Path, key: str | None = None, files: str = "") -> Manifest:
             signed = (folder / SIGNATURE).read_bytes()
     except OSError as error:
         raise SnapshotError(f"The snapshot {folder} has no readable manifest: {error.strerror}.") from error
-    manifest = checked_manifest(folder.name, data, signed, key)
+    manifest = checked_manifest(folder.name, data, signed, key, partition)
     for name, wanted in manifest.files.items():
         if not name.startswith(files):
             continue
@@ -242,16 +256,17 @@ class Snapshot:
     With an `overlay`, `products` and `store` are as they were changed since; `neighbours` is never changed.
     """
 
-    def __init__(self, folder: Path, key: str | None = None) -> None:
+    def __init__(self, folder: Path, key: str | None = None, partition: Partition | None = None) -> None:
         self.id = folder.name
         self.overlay: Overlay | None = None
         self.folder = folder
-        self.manifest = verify(folder, key)
+        self.manifest = verify(folder, key, partition)
+        listed = self.manifest.files  # what else lies there was not verified
         self.products = ProductTable(folder)
         self.neighbours: Neighbours = open_neighbours(folder, self.products.count)
         self.store = stores.open_store(folder)
-        self.projection = Projection.open(folder)
-        self._columns = open_columns(folder, self.products.rows)
+        self.projection = Projection.open(folder, listed)
+        self._columns = open_columns(folder, self.products.rows) if "columns.jsonl" in listed else None
         self._reading_columns = Lock()
         self.verdicts = Verdicts.from_manifest(self.manifest.quality)
         wanted = self.manifest
@@ -273,7 +288,7 @@ class Snapshot:
         folder = partition.folder(data) / snapshot_id
         if folder.parent != partition.folder(data):
             raise SnapshotError(f"{partition.folder(data) / 'CURRENT'} does not name a snapshot.")
-        return cls(folder, key)
+        return cls(folder, key, partition)
 
     @cached_property
     def listing(self) -> Listing:
@@ -344,7 +359,7 @@ def open_embedder(folder: Path, key: str | None = None) -> Embedder:
     Raises `ModelError` where it cannot be had, `SnapshotError` where the snapshot is damaged, or the network at hand
     has other weights or prepares images differently.
     """
-    return _load_embedder(folder, verify(folder, key, "weights."))
+    return _load_embedder(folder, verify(folder, key, files="weights."))
 
 
 def _load_embedder(folder: Path, manifest: Manifest) -> Embedder:

@@ -7,7 +7,6 @@ import io
 import os
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -174,13 +173,14 @@ def snapshot_of(
     quality: Mapping[str, Any] = MappingProxyType({}),
     found: Mapping[str, float] = MappingProxyType({}),
     attributes: Sequence[Mapping[str, str]] = (),
+    model: str = "colour_grid",
 ) -> Snapshot:
     """A current snapshot of these unit vectors; `products[i]` is the product of row i."""
     of_rows = attributes or [{"name": f"{product}!"} for product in products]
     named = enumerate(zip(products, of_rows, strict=True))
     images = [ProductImage(product, f"i{n}", f"http://cdn/{n}.jpg", own) for n, (product, own) in named]
     report = {"found": dict(found)}
-    network = load("colour_grid")
+    network = load(model)
     draft = Draft(partition, images, vectors, network, None, "faiss", {"uri": "x"}, {}, report, b"row\n", dict(quality))
     with exclusive(data, partition):
         activate(data, partition, write_snapshot(data, draft))
@@ -247,9 +247,13 @@ class S3Server:
         waiter = boto3.client("s3", endpoint_url=self.url, **named).get_waiter("bucket_exists")
         waiter.wait(Bucket="preprod.datamining", WaiterConfig={"Delay": 1})  # it is made a moment later
 
-    def stop(self, how: int = signal.SIGTERM) -> None:
-        self.process.send_signal(how)
-        self.process.wait(30)
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:  # it waits for its clients
+            self.process.kill()
+            self.process.wait(30)
 
 
 @contextlib.contextmanager
@@ -277,7 +281,20 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 def bucket(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """An empty bucket of each kind."""
     if request.param == "file":
+        (tmp_path / "a depot").mkdir()
         return open_bucket((tmp_path / "a depot").as_uri())
     for name, value in request.getfixturevalue("s3").items():
         monkeypatch.setenv(name, value)
     return open_bucket(f"s3://preprod.datamining/depots/{tmp_path.name}")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, which `mount -o remount,size=` makes larger and smaller."""
+    place = tmp_path / "small disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield place
+    # What a test has mapped into memory keeps it busy.
+    subprocess.run(["umount", "--lazy", str(place)], check=True)

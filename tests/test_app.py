@@ -6,6 +6,7 @@ import json
 import random
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -289,6 +290,66 @@ def test_one_unreadable_partition_does_not_cost_the_others(data: Path) -> None:
     snapshots = Snapshots(data)
     assert set(snapshots.open) == {"371/0341"}
     assert set(snapshots.refused) == {"999/a", "999/b"}
+
+
+def test_a_server_that_starts_while_the_new_snapshot_is_bad_serves_the_one_before(data: Path) -> None:
+    before = Snapshot.current(data, HOCKEY).id
+    (snapshot_of(data, ["p1", "worse"], vectors(1, 98)).folder / "index.faiss").write_bytes(b"junk")
+    snapshots = Snapshots(data)
+    assert snapshots.get("371/0341").id == before
+    assert "index.faiss" in snapshots.refused["371/0341"]
+    assert snapshots._leases.keys() == {snapshots.get("371/0341").folder}
+
+
+def test_what_nobody_expected_of_a_snapshot_costs_no_other(
+    data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = snapshot_of(data, ["a", "b"], vectors(1, 2), Partition("1", "2")).folder
+    plain = Snapshot.__init__
+
+    def odd(self: Snapshot, folder: Path, *rest: Any) -> None:
+        plain(self, folder, *rest)
+        if folder == other:
+            raise TypeError("odd")
+
+    monkeypatch.setattr(Snapshot, "__init__", odd)
+    snapshots = Snapshots(data)
+    for _ in range(3):
+        snapshots.refresh()
+    assert set(snapshots.open) == {"371/0341"}
+    assert snapshots.refused == {"1/2": "It cannot be opened (TypeError)."}
+    assert caplog.text.count("TypeError: odd") == 1
+
+
+def test_a_snapshot_whose_network_cannot_be_had_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshots = Snapshots(data)
+    client = create_app(snapshots).test_client()
+    assert client.post(SEARCH, data=drawn(1)).status_code == 200
+    before = snapshots.get("371/0341").id
+    with monkeypatch.context() as newer:
+        newer.setattr(ColourGrid, "spec", replace(ColourGrid.spec, fingerprint="of another version"))
+        other = snapshot_of(data, ["p1", "p2"], vectors(1, 98)).id
+    for _ in range(20):
+        snapshots.refresh()
+        time.sleep(0.02)
+    assert snapshots.get("371/0341").id == before
+    assert f"Photos cannot be searched with the snapshot {other}: " in snapshots.refused["371/0341"]
+    assert "this host has" in snapshots.refused["371/0341"]
+    assert client.post(SEARCH, data=drawn(1)).status_code == 200
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_network_that_failed_is_tried_again(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(ColourGrid, "embed", lambda self, images: 1 / 0)
+        snapshots = Snapshots(data)
+        client = create_app(snapshots).test_client()
+        problem(client.post(SEARCH, data=drawn(1)), 503)
+    snapshots.refresh()
+    problem(client.post(SEARCH, data=drawn(1)), 503)
+    monkeypatch.setattr("server.network._RETRY_SECONDS", 0)
+    snapshots.refresh()
+    assert client.post(SEARCH, data=drawn(1)).status_code == 200
 
 
 def test_a_broken_snapshot_that_is_the_only_one(data: Path) -> None:

@@ -1,11 +1,13 @@
 """One contract, over a folder and over a real S3 server."""
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError, ResponseStreamingError
 
 from shared.buckets import Bucket, open_bucket
 from shared.buckets.s3 import S3Bucket
@@ -79,8 +81,39 @@ def test_of_many_at_once_one_wins(bucket: Bucket) -> None:
 
 def test_what_is_missing_is_named(bucket: Bucket) -> None:
     assert list(bucket.entries("objects/")) == []
-    with pytest.raises(DepotError, match="objects/none"):
+    with pytest.raises(KeyError, match="objects/none"):
         list(bucket.stream("objects/none"))
+
+
+def test_a_folder_that_is_not_mounted_is_no_empty_depot(tmp_path: Path) -> None:
+    bucket = open_bucket((tmp_path / "mount").as_uri())
+    (tmp_path / "x").write_bytes(b"x")
+    for use in (
+        lambda: bucket.read("x"),
+        lambda: list(bucket.entries("")),
+        lambda: bucket.replace("x", b"x", None),
+        lambda: bucket.upload(tmp_path / "x", "x", print),
+        lambda: list(bucket.stream("x")),
+    ):
+        with pytest.raises(DepotError, match=r"is not there\. Is it mounted"):
+            use()
+    assert not (tmp_path / "mount").exists()
+
+
+def test_who_lists_and_sends_does_not_mind_who_removes(bucket: Bucket, tmp_path: Path) -> None:
+    if not bucket.uri.startswith("file:"):
+        pytest.skip("S3 has no folders that vanish")
+    (tmp_path / "x").write_bytes(b"x")
+    end = time.monotonic() + 1
+
+    def work(number: int) -> None:
+        while time.monotonic() < end:
+            bucket.upload(tmp_path / "x", f"objects/{number % 2}/{number}", lambda _: None)
+            list(bucket.entries("objects/"))
+            bucket.delete(f"objects/{number % 2}/{number}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
 
 
 @pytest.mark.parametrize("uri", ["", "depot", "/depot", "http://x", "file://host/x", "s3://", "s3:///x"])
@@ -98,6 +131,11 @@ def test_s3_says_what_is_wrong_and_shows_no_key(s3: dict[str, str], monkeypatch:
     with pytest.raises(DepotError, match="SignatureDoesNotMatch") as caught:
         open_bucket("s3://preprod.datamining").read("x")
     assert "wrong-secret" not in str(caught.value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:top-secret@127.0.0.1:9")
+    monkeypatch.setattr("shared.buckets.s3._ATTEMPTS", 0)
+    with pytest.raises(DepotError, match="cannot be used") as caught:
+        open_bucket("s3://preprod.datamining").read("x")
+    assert "top-secret" not in str(caught.value)
 
 
 def test_a_broken_connection_goes_on_where_it_stopped(
@@ -116,8 +154,6 @@ def test_a_broken_connection_goes_on_where_it_stopped(
             self.body = body
 
         def iter_chunks(self, size: int) -> Any:
-            from botocore.exceptions import ResponseStreamingError
-
             for number, piece in enumerate(self.body.iter_chunks(size)):
                 if number == 3:
                     self.body.close()
@@ -132,6 +168,34 @@ def test_a_broken_connection_goes_on_where_it_stopped(
     monkeypatch.setattr(bucket._client, "get_object", get_object)
     assert b"".join(bucket.stream("big")) == BIG
     assert asked[:3] == [None, "bytes=3145728-", "bytes=6291456-"]
+
+
+def test_a_connection_that_breaks_in_a_small_object_is_made_again(
+    s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    bucket = open_bucket("s3://preprod.datamining/small")
+    assert isinstance(bucket, S3Bucket)
+    assert bucket.replace("x", b"small", None)
+    answers = []
+    honest = bucket._client.get_object
+
+    class Broken:
+        def read(self) -> bytes:
+            raise ResponseStreamingError(error="broken")
+
+    def get_object(**arguments: Any) -> Any:
+        answer = honest(**arguments)
+        answers.append(answer)
+        return answer if len(answers) > 1 else {**answer, "Body": Broken()}
+
+    monkeypatch.setattr(bucket._client, "get_object", get_object)
+    held = bucket.read("x")
+    assert held
+    assert held.data == b"small"
+    for answer in answers:
+        answer["Body"].close()
 
 
 def test_an_outage_is_waited_for_in_the_middle_of_a_file(

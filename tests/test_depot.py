@@ -25,10 +25,11 @@ from shared import depot
 from shared.buckets import Advance, Bucket, open_bucket
 from shared.depot import Latest, go_back, keep_newest, latest, manifests, publish
 from shared.errors import ConfigError, DepotError, SnapshotError
-from shared.manifest import signature
+from shared.manifest import content_name, signature
 from shared.partition import Partition
 from shared.pulling import followed_id, pull
-from shared.snapshot import Snapshot, current_id, exclusive, previous_id, snapshot_ids, verify
+from shared.snapshot import Snapshot, activate, current_id, exclusive, previous_id, snapshot_ids, verify
+from shared.snapshot import keep_newest as keep_newest_here
 from shared.vectors import normalise
 from tests.conftest import HOCKEY, ROOT, THOROUGH, often, s3_server, snapshot_of, unit
 
@@ -139,7 +140,7 @@ def test_only_what_is_new_is_moved(bucket: Bucket, tmp_path: Path, monkeypatch: 
     assert "index.faiss" in sent
     assert not {"refused.csv", "products.jsonl"} & set(sent)
     files = verify(HOCKEY.folder(here) / two).files
-    assert set(fetched) == {depot.object_key(files[name]) for name in sent}
+    assert set(fetched) == {depot.object_key(HOCKEY, files[name]) for name in sent}
 
 
 def test_an_object_that_is_damaged_in_the_depot_is_sent_again(bucket: Bucket, tmp_path: Path) -> None:
@@ -313,7 +314,7 @@ def test_a_part_that_proves_wrong_is_fetched_anew(bucket: Bucket, tmp_path: Path
     assert whole(bucket, tmp_path / "there") == one
     names = {path.name for path in (HOCKEY.folder(tmp_path / "there") / one).iterdir()}
     assert names == {path.name for path in (HOCKEY.folder(tmp_path / "here") / one).iterdir()}
-    assert not list(waiting.parent.iterdir())
+    assert not waiting.parent.exists()
 
 
 def test_a_snapshot_that_was_damaged_on_the_host_is_mended(bucket: Bucket, tmp_path: Path) -> None:
@@ -353,7 +354,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_debris(bucket: Bucket, tmp_path: 
     if verb == "pull":
         publish(here, HOCKEY, bucket)
     size = max(mark.bytes for mark in verify(HOCKEY.folder(here) / two).files.values())
-    debris = ".pulling/*" if verb == "pull" else "objects/*/*.*"
+    debris = ".pulling/*" if verb == "pull" else ".sending.*"
     for limit in (*range(0, size, 64 * 1024), size - 10, size - 1):
         assert b"File too large" in limited(verb, there if verb == "pull" else here, bucket, limit), limit
         assert Snapshot.current(there, HOCKEY).id == one
@@ -361,18 +362,6 @@ def test_a_full_disk_is_an_error_and_leaves_no_debris(bucket: Bucket, tmp_path: 
         assert not list(tmp_path.rglob(debris)), limit
     assert limited(verb, there if verb == "pull" else here, bucket, size) == b""
     assert whole(bucket, there) == two
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own, which `mount -o remount,size=` makes larger and smaller."""
-    place = tmp_path / "small disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount a small disk")
-    yield place
-    # What a test has mapped into memory keeps it busy.
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def test_a_small_disk_that_fills_up_keeps_the_old_snapshot(bucket: Bucket, tmp_path: Path, small_disk: Path) -> None:
@@ -441,6 +430,70 @@ def test_going_back_in_the_depot(bucket: Bucket, tmp_path: Path) -> None:
     assert latest(bucket, HOCKEY) == Latest(two, one)
 
 
+def test_what_somebody_went_back_from_is_not_published_again(bucket: Bucket, tmp_path: Path) -> None:
+    one, two = (published(tmp_path, bucket, seed) for seed in (1, 2))
+    go_back(bucket, HOCKEY)
+    with pytest.raises(DepotError, match=f"Somebody went back from {two} .* rollback TO={two}"):
+        publish(tmp_path / "here", HOCKEY, bucket)  # a nightly run that made nothing new
+    assert latest(bucket, HOCKEY) == Latest(one, two)
+    go_back(bucket, HOCKEY, two)
+    assert publish(tmp_path / "here", HOCKEY, bucket) == two
+    assert latest(bucket, HOCKEY) == Latest(two, one)
+    assert published(tmp_path, bucket, 3)
+
+
+def test_going_back_outlives_a_publisher_who_forgets_it(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [published(tmp_path, bucket, seed) for seed in range(4)]
+    oldest = min(ids[:2])
+    replace = bucket.replace
+
+    def overtaken(key: str, *rest: Any) -> bool:
+        if key == LATEST:
+            monkeypatch.setattr(bucket, "replace", replace)
+            assert oldest in keep_newest(bucket, HOCKEY, 1, timedelta(seconds=-60))
+        return replace(key, *rest)
+
+    monkeypatch.setattr(bucket, "replace", overtaken)
+    assert go_back(bucket, HOCKEY, oldest) == oldest
+    assert whole(bucket, tmp_path / "there") == oldest
+
+
+def test_what_a_cleaner_removes_while_it_is_published_is_sent_again(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(tmp_path, bucket, 1)
+    replace = bucket.replace
+
+    def cleaned(key: str, *rest: Any) -> bool:
+        if key == LATEST:
+            for each in objects(bucket):
+                bucket.delete(each)
+        return replace(key, *rest)
+
+    monkeypatch.setattr(bucket, "replace", cleaned)
+    two = published(tmp_path, bucket, 2)
+    assert whole(bucket, tmp_path / "there") == two
+
+
+def test_one_that_is_current_already_is_only_said_to_be_so_where_it_stays(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = filled(tmp_path / "one", 1), filled(tmp_path / "two", 2)
+    publish(tmp_path / "one", HOCKEY, bucket)
+    replace = bucket.replace
+
+    def overtaken(key: str, *rest: Any) -> bool:
+        monkeypatch.setattr(bucket, "replace", replace)
+        publish(tmp_path / "two", HOCKEY, bucket)
+        return replace(key, *rest)
+
+    monkeypatch.setattr(bucket, "replace", overtaken)
+    with pytest.raises(DepotError, match=f"{two} is current now .* {one} is not"):
+        publish(tmp_path / "one", HOCKEY, bucket)
+
+
 def published(tmp_path: Path, bucket: Bucket, seed: int) -> str:
     filled(tmp_path / "here", seed)
     return publish(tmp_path / "here", HOCKEY, bucket)
@@ -487,7 +540,8 @@ def test_a_host_keeps_as_many_as_it_is_told(bucket: Bucket, tmp_path: Path) -> N
     ids = []
     for seed in range(4):
         ids.append(published(tmp_path, bucket, seed))
-        pull(there, HOCKEY, bucket, keep=1)
+        pull(there, HOCKEY, bucket)
+        keep_newest_here(there, HOCKEY, 1)
     assert {current_id(there, HOCKEY), previous_id(there, HOCKEY)} == {ids[3], ids[2]}
     assert {ids[3], ids[2]} <= set(snapshot_ids(there, HOCKEY))
     assert len(snapshot_ids(there, HOCKEY)) <= 3
@@ -512,6 +566,73 @@ def test_an_unsigned_or_wrongly_signed_snapshot_is_refused(bucket: Bucket, tmp_p
         publish(there, HOCKEY, bucket, key="another-secret")
 
 
+def test_a_snapshot_that_serves_is_never_gone_while_it_is_signed_or_mended(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "there"
+    one = published(tmp_path, bucket, 1)
+    pull(there, HOCKEY, bucket)
+    publish(tmp_path / "here", HOCKEY, bucket, key="the-secret")
+    for error in (KeyboardInterrupt, OSError):  # it is killed, or the disk is full
+        with monkeypatch.context() as broken:
+            broken.setattr("shared.pulling.Snapshot", raising(error))
+            with pytest.raises(error):
+                pull(there, HOCKEY, bucket, key="the-secret")
+        assert Snapshot.current(there, HOCKEY).id == one
+    pull(there, HOCKEY, bucket, key="the-secret")
+    assert Snapshot.current(there, HOCKEY, "the-secret").id == one
+
+
+def raising(error: type[BaseException]) -> Any:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_a_snapshot_of_another_partition_is_refused(bucket: Bucket, tmp_path: Path) -> None:
+    other = Partition("1", "2")
+    foreigner = snapshot_of(tmp_path / "here", ["a", "b"], unit([1, 0], [0, 1]), other).id
+    publish(tmp_path / "here", other, bucket, key="the-secret")
+    for entry in [*bucket.entries("snapshots/1/2/"), *bucket.entries("objects/1/2/")]:
+        bucket.replace(entry.key.replace("1/2", "371/0341"), b"".join(bucket.stream(entry.key)), None)
+    with pytest.raises(SnapshotError, match=f"{foreigner} is one of 1/2, not of 371/0341"):
+        pull(tmp_path / "there", HOCKEY, bucket, key="the-secret")
+    assert current_id(tmp_path / "there", HOCKEY) is None
+
+
+def test_what_does_not_open_does_not_become_current(bucket: Bucket, tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    one = published(tmp_path, bucket, 1)
+    pull(there, HOCKEY, bucket)
+    folder = HOCKEY.folder(here) / filled(here, 2)
+    fields = json.loads((folder / "manifest.json").read_text()) | {"count": 21}
+    (folder / "manifest.json").write_text(json.dumps(fields))  # by a faulty indexer
+    renamed = folder.rename(folder.with_name(f"{folder.name[:17]}{content_name(json.dumps(fields).encode())}"))
+    activate(here, HOCKEY, renamed.name)
+    publish(here, HOCKEY, bucket)
+    with pytest.raises(SnapshotError, match="not the size that its manifest states"):
+        pull(there, HOCKEY, bucket)
+    assert Snapshot.current(there, HOCKEY).id == one
+
+
+def test_a_file_that_the_depot_lacks_is_named(bucket: Bucket, tmp_path: Path) -> None:
+    one = published(tmp_path, bucket, 1)
+    mark = verify(HOCKEY.folder(tmp_path / "here") / one).files["index.faiss"]
+    bucket.delete(depot.object_key(HOCKEY, mark))
+    with pytest.raises(SnapshotError, match=rf"lacks index\.faiss of {one}. Publish it again"):
+        pull(tmp_path / "there", HOCKEY, bucket)
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"20990101T000000Z-0123456789abcdef", b""])
+def test_a_damaged_current_is_mended(bucket: Bucket, tmp_path: Path, damage: bytes) -> None:
+    one = published(tmp_path, bucket, 1)
+    pull(tmp_path / "there", HOCKEY, bucket)
+    (HOCKEY.folder(tmp_path / "there") / "CURRENT").write_bytes(damage)
+    assert whole(bucket, tmp_path / "there") == one
+    assert current_id(tmp_path / "there", HOCKEY) == one
+
+
 def test_a_manifest_in_the_depot_cannot_name_files_elsewhere(bucket: Bucket, tmp_path: Path) -> None:
     published(tmp_path, bucket, 1)
     for name in ("../../../escaped", "/escaped", "manifest.json", "..", ""):
@@ -529,13 +650,13 @@ FOREIGN: dict[str, Any] = {
     "format": 1,
     "department": "371",
     "domain": "0341",
-    "created": "",
+    "created": "2099-01-01T00:00:00+00:00",
     "count": 1,
     "products": 1,
     "dimension": 1,
     "metric": "",
     "store": "faiss",
-    "embedder": {},
+    "embedder": {"name": "x", "dimension": 1, "image_size": 1, "fingerprint": "x"},
     "catalog": {},
     "failures": {},
 }

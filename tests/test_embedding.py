@@ -171,6 +171,30 @@ def sockets_to(address: Path) -> int:
     return Path("/proc/net/unix").read_text().count(str(address)) - 1
 
 
+@pytest.mark.network
+def test_a_snapshot_of_another_network_takes_over_when_that_is_loaded(data: Path) -> None:
+    with serving(data, workers=2) as base:
+        before, answers = Snapshot.current(data, HOCKEY).id, list[tuple[int, str]]()
+        stop = threading.Event()
+
+        def keep_asking() -> None:
+            while not stop.is_set():
+                status, body, _ = ask(base + SEARCH, PHOTOS[0])
+                answers.append((status, json.loads(body).get("snapshot", "")))
+                answers.append((ask(f"{base}/readyz")[0], ""))
+
+        asking = threading.Thread(target=keep_asking)
+        asking.start()
+        spec = load("efficientnet_lite0").spec
+        vectors = normalise(np.random.default_rng(0).normal(size=(5, spec.plain_dimension)).astype(np.float32))
+        after = snapshot_of(data, [f"p{n}" for n in range(5)], vectors, model="efficientnet_lite0").id
+        until(lambda: (200, after) in answers[-4:], seconds=60)
+        stop.set()
+        asking.join()
+        assert {status for status, _ in answers} == {200}
+        assert {snapshot for _, snapshot in answers} == {before, after, ""}
+
+
 def test_nothing_is_left_when_the_server_stops_or_its_master_is_killed(data: Path) -> None:
     for how in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
         with serving(data, workers=2) as base:

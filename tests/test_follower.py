@@ -20,12 +20,13 @@ import pytest
 from server.app import create_app
 from server.config import ServerConfig
 from server.doorbell import Doorbell
-from server.follower import Follower, problems
+from server.follower import Follower, looked_at, problems
 from server.reload import Snapshots
 from shared.buckets import Bucket
 from shared.depot import go_back as go_back_in_depot
 from shared.depot import publish
 from shared.errors import DepotError
+from shared.partition import Partition
 from shared.pulling import pull
 from shared.snapshot import Snapshot, current_id, go_back
 from tests.conftest import HOCKEY, ROOT, drawn, free_port, often, snapshot_of, unit
@@ -41,15 +42,15 @@ def published(tmp_path: Path, bucket: Bucket, seed: int, key: str | None = None)
 
 @contextmanager
 def server(
-    data: Path, bucket: Bucket, workers: int = 2, **secrets: str
+    data: Path, bucket: Bucket, workers: int = 2, log: Path | None = None, **secrets: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A real gunicorn that follows a depot; yields its base URL as soon as it is alive."""
     data.mkdir(exist_ok=True)
     port = free_port()
     command = [sys.executable, "-m", "server", "--data", str(data), "--port", str(port), "--workers", str(workers)]
-    with (data / "serve.log").open("ab") as log:
+    with ((log or data) / "serve.log").open("ab") as file:
         process = subprocess.Popen(
-            [*command, "--depot", bucket.uri], cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **secrets}
+            [*command, "--depot", bucket.uri], cwd=ROOT, stdout=file, stderr=file, env={**os.environ, **secrets}
         )
     base = f"http://127.0.0.1:{port}"
     try:
@@ -306,6 +307,76 @@ def test_a_depot_that_is_away_costs_nothing_but_news(
     follower.look()  # is asked again at once
     assert current_id(tmp_path / "a", HOCKEY) == two
     assert problems(tmp_path / "a") == {}
+
+
+def test_who_follows_next_knows_what_is_over(bucket: Bucket, tmp_path: Path) -> None:
+    data = tmp_path / "a"
+    (data / "snapshots").mkdir(parents=True)
+    before = {"depot": "The depot is away.", "9/9": "It left the depot.", NAME: "Another key."}
+    (data / "snapshots" / ".problems.json").write_text(json.dumps(before))
+    published(tmp_path, bucket, 0)
+    began = time.time()
+    Follower(data, bucket).look()
+    assert problems(data) == {}
+    assert looked_at(data) >= began - 0.1
+
+
+def test_a_disk_that_was_full_is_tried_again(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "a"
+    one = published(tmp_path, bucket, 0)
+    follower = Follower(data, bucket)
+    follower.look()
+    two = published(tmp_path, bucket, 1)
+    with monkeypatch.context() as full:
+        for name in ("server.follower.replace_atomically", "shared.pulling.replace_atomically"):
+            full.setattr(name, no_space)
+        full.setattr("shared.pulling._sync", no_space)
+        follower.look()
+    assert current_id(data, HOCKEY) == one
+    follower.look()
+    assert "No space" in problems(data)[NAME]  # told as soon as there is room for it
+    follower.look(again=True)
+    assert current_id(data, HOCKEY) == two
+    assert problems(data) == {}
+
+
+def no_space(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_what_nobody_expected_is_told_and_costs_no_other_partition(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Partition("1", "2")
+    snapshot_of(tmp_path / "here", ["a", "b"], unit([1, 0], [0, 1]), other)
+    publish(tmp_path / "here", other, bucket)
+    one = published(tmp_path, bucket, 0)
+
+    def failing(data: Path, partition: Partition, *rest: Any, **more: Any) -> str:
+        if partition == other:
+            raise TypeError("odd")
+        return pull(data, partition, *rest, **more)
+
+    monkeypatch.setattr("server.follower.pull", failing)
+    Follower(tmp_path / "a", bucket).look()
+    assert current_id(tmp_path / "a", HOCKEY) == one
+    assert problems(tmp_path / "a") == {"1/2": "Pulling it failed (TypeError)."}
+    assert "TypeError: odd" in caplog.text
+
+
+def test_a_server_goes_on_where_its_disk_can_only_be_read(bucket: Bucket, small_disk: Path, tmp_path: Path) -> None:
+    data = small_disk / "a"
+    one = published(tmp_path, bucket, 0)
+    pull(data, HOCKEY, bucket)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with server(data, bucket, workers=1, log=tmp_path) as (base, process):
+        within(15, lambda: ask(f"{base}/readyz")[0] == 200)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(1)
+        assert process.poll() is None
+        assert serves(base) == one
+    log = (tmp_path / "serve.log").read_text()
+    assert log.count("Read-only file system") == 2  # of the doorbell, of who would follow
 
 
 def test_a_host_that_went_back_stays_there_until_something_new_is_published(bucket: Bucket, tmp_path: Path) -> None:

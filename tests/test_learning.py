@@ -1,5 +1,6 @@
 """What a catalog teaches: parts are kept where they win on held-out material, and only there."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,7 @@ def test_a_projection_of_two_blocks_survives_the_disk(tmp_path: Path) -> None:
     projection, rows = fit(Features(raw, WIDTH), owners, Features(photos, WIDTH), Recipe(photos="teach"))
     assert projection
     projection.write(tmp_path)
-    found = Projection.open(tmp_path)
+    found = Projection.open(tmp_path, os.listdir(tmp_path))
     assert found
     assert [block.start for block in found.blocks] == [0, WIDTH]
     assert found.photo(photos[:4]).shape == (1, found.dimension) == (1, rows.shape[1])
@@ -122,12 +123,12 @@ def test_a_projection_survives_the_disk_and_several_views_are_one_question(tmp_p
     projection = learn(raw, owners, WIDTH).projection
     assert projection
     projection.write(tmp_path)
-    found = Projection.open(tmp_path)
+    found = Projection.open(tmp_path, os.listdir(tmp_path))
     assert found
     assert (found.photo(raw[:4]) == projection.photo(raw[:4])).all()
     assert found.photo(raw[:4]).shape == (1, found.dimension)
-    assert Projection.open(tmp_path / "none") is None
+    assert Projection.open(tmp_path, ["index.faiss"]) is None
     (tmp_path / "bad").mkdir()
     write_array(tmp_path / "bad" / "projection.0.means.npy", raw[:1])
     with pytest.raises(SnapshotError, match="do not belong together"):
-        Projection.open(tmp_path / "bad")
+        Projection.open(tmp_path / "bad", ["projection.0.means.npy"])

@@ -1,11 +1,16 @@
 import json
+import os
 import random
 import resource
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from shared import files
@@ -23,6 +28,7 @@ from shared.snapshot import (
     keep_newest,
     partitions,
     previous_id,
+    snapshot_ids,
     verify,
 )
 from tests.conftest import HOCKEY, ROOT, drawn, often, snapshot_of, unit
@@ -92,6 +98,28 @@ def test_another_format_is_refused_with_both_versions_named(good: Snapshot) -> N
         Snapshot(renamed(good.folder, format=99))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"embedder": {"name": "x", "dimension": 1, "image_size": 1, "fingerprint": "x", "views": 4}},
+        {"quality": []},
+        {"department": "../x"},
+        {"created": ""},
+        {"count": "3"},
+        {"files": {"index.faiss": {"bytes": "1", "sha256": "x"}}},
+        {"files": None},
+    ],
+)
+def test_a_manifest_of_another_shape_is_refused(good: Snapshot, changes: dict[str, object]) -> None:
+    with pytest.raises(SnapshotError, match=r"manifest of x-.* is not readable"):
+        Snapshot(renamed(good.folder, **changes))
+
+
+def test_what_the_manifest_does_not_list_is_not_read(good: Snapshot) -> None:
+    np.save(good.folder / "projection.0.means.npy", np.zeros((2, 3), np.float32))
+    assert Snapshot(good.folder).projection is None
+
+
 def test_sizes_that_the_manifest_does_not_state_are_refused(good: Snapshot) -> None:
     with pytest.raises(SnapshotError, match="size"):
         Snapshot(renamed(good.folder, dimension=4))
@@ -134,7 +162,11 @@ def test_what_is_served_is_not_removed_until_it_is_left(tmp_path: Path) -> None:
 
     old = made(1)
     one, other = Lease(old.folder), Lease(old.folder)
-    made(2), made(3)
+    for n in count(2):  # ids of one second have no order
+        made(n)
+        if n > 3 and old.id != snapshot_ids(tmp_path, HOCKEY)[0]:
+            break
+    keep_newest(tmp_path, HOCKEY, 1)
     assert keep_newest(tmp_path, HOCKEY, 1) == []
     one.close()
     assert keep_newest(tmp_path, HOCKEY, 1) == []
@@ -144,6 +176,22 @@ def test_what_is_served_is_not_removed_until_it_is_left(tmp_path: Path) -> None:
     assert keep_newest(tmp_path, HOCKEY, 1) == [old.id]
     with pytest.raises(SnapshotError, match="no readable manifest"):
         Lease(old.folder)
+
+
+def test_what_one_goes_back_to_is_not_removed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, *_ = (snapshot_of(tmp_path, ["p", "q", "q"], unit([1, 0, n], [0, 1, 0], [0, 1, 1])).id for n in range(4))
+    with ThreadPoolExecutor(1) as pool, monkeypatch.context() as watched:
+
+        def slow(*arguments: Any) -> Any:
+            cleaning.append(pool.submit(keep_newest, tmp_path, HOCKEY, 1))
+            time.sleep(0.2)
+            return verify(*arguments)
+
+        cleaning: list[Any] = []
+        watched.setattr("shared.snapshot.verify", slow)
+        assert go_back(tmp_path, HOCKEY, old) == old
+        assert old not in cleaning[0].result()
+    assert Snapshot.current(tmp_path, HOCKEY).id == old
 
 
 def test_vectors_of_another_network_are_refused(good: Snapshot) -> None:
@@ -215,6 +263,15 @@ def test_what_is_written_is_read_back(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(files, "mark", lambda path: files.FileMark(0, "another"))
     with pytest.raises(OSError, match="does not read back"):
         files.write_synced(tmp_path / "x", b"data")
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    left, at_work = tmp_path / ".CURRENT.0123", tmp_path / ".CURRENT.4567"
+    for path in (left, at_work):
+        path.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    replace_atomically(tmp_path / "CURRENT", b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"CURRENT", ".CURRENT.4567"}
 
 
 @pytest.mark.parametrize("value", ["", "..", "a/b", "-x", "é", "x" * 65, "a b", "\0"])

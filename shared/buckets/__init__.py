@@ -51,7 +51,8 @@ class Bucket(Protocol):
         ...
 
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
-        """An object's bytes from `start` on, in pieces. Nothing where it ends before that."""
+        """An object's bytes from `start` on, in pieces; none where it ends before that. Raises `KeyError` where there
+        is no such object."""
         ...
 
     def entries(self, prefix: str) -> Iterator[Entry]:

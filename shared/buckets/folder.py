@@ -11,9 +11,10 @@ from urllib.parse import unquote, urlsplit
 
 from shared.buckets import Advance, Entry, Held
 from shared.errors import DepotError
-from shared.files import replace_atomically, sync_folder
+from shared.files import beside, replace_atomically, sync_folder
 
 _PIECE = 1024 * 1024
+_SENDING = "sending"
 
 
 class FolderBucket:
@@ -32,61 +33,69 @@ class FolderBucket:
         return Held(data, _tag(data))
 
     def replace(self, key: str, data: bytes, tag: str | None) -> bool:
-        with self._named():
-            path = self._root / key
+        path = self._root / key
+        with self._named(), self._one_at_a_time():
+            held = self.read(key)
+            if (held and held.tag) != tag:
+                return False
             path.parent.mkdir(parents=True, exist_ok=True)
-            with (self._root / ".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                held = self.read(key)
-                if (held and held.tag) != tag:
-                    return False
-                replace_atomically(path, data)
+            replace_atomically(path, data)
         return True
 
     def upload(self, path: Path, key: str, advance: Advance) -> None:
-        with self._named():
-            target = self._root / key
-            target.parent.mkdir(parents=True, exist_ok=True)
-            # Two publishers never share this name; what a killed one leaves is an object that nobody names.
-            temporary = target.with_name(f"{target.name}.{os.getpid()}")
-            try:
-                with path.open("rb") as source, temporary.open("wb") as file:
-                    while piece := source.read(_PIECE):
-                        file.write(piece)
-                        advance(len(piece))
-                    file.flush()
-                    os.fsync(file.fileno())
+        target = self._root / key
+        with self._named(), path.open("rb") as source, beside(self._root / _SENDING) as temporary:
+            with temporary.open("xb") as file:
+                while piece := source.read(_PIECE):
+                    file.write(piece)
+                    advance(len(piece))
+                file.flush()
+                os.fsync(file.fileno())
+            with self._one_at_a_time():
+                target.parent.mkdir(parents=True, exist_ok=True)
                 temporary.replace(target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
             sync_folder(target.parent)
 
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
-        with self._named(), (self._root / key).open("rb") as file:
-            file.seek(start)
-            while piece := file.read(_PIECE):
-                yield piece
+        with self._named():
+            try:
+                file = (self._root / key).open("rb")
+            except FileNotFoundError as error:
+                raise KeyError(key) from error
+            with file:
+                file.seek(start)
+                while piece := file.read(_PIECE):
+                    yield piece
 
     def entries(self, prefix: str) -> Iterator[Entry]:
-        folder = self._root / prefix.rpartition("/")[0]
-        for path in sorted(folder.rglob("*")):
-            key = path.relative_to(self._root).as_posix()
-            if key.startswith(prefix) and path.is_file():
-                with suppress(FileNotFoundError):  # removed meanwhile
-                    state = path.stat()
-                    changed = f"{state.st_ino}-{state.st_mtime_ns}"
-                    yield Entry(key, state.st_size, datetime.fromtimestamp(state.st_mtime, UTC), changed)
+        with self._named():
+            for place, _, names in os.walk(self._root / prefix.rpartition("/")[0]):
+                for path in (Path(place, name) for name in sorted(names)):
+                    key = path.relative_to(self._root).as_posix()
+                    if key.startswith(prefix):
+                        with suppress(FileNotFoundError):  # removed meanwhile
+                            state = path.stat()
+                            changed = f"{state.st_ino}-{state.st_mtime_ns}"
+                            yield Entry(key, state.st_size, datetime.fromtimestamp(state.st_mtime, UTC), changed)
 
     def delete(self, key: str) -> None:
-        with self._named():
-            path = self._root / key
+        path = self._root / key
+        with self._named(), self._one_at_a_time():
             path.unlink(missing_ok=True)
             with suppress(OSError):  # not empty yet
                 path.parent.rmdir()
 
     @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Nobody else replaces an object, or makes or removes a folder."""
+        with (self._root / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
     def _named(self) -> Iterator[None]:
+        if not self._root.is_dir():
+            raise DepotError(f"The depot {self.uri} is not there. Is it mounted? A new one begins as an empty folder.")
         try:
             yield
         except OSError as error:

@@ -22,6 +22,7 @@ _PART = 16 * _PIECE
 # boto3 gives up within seconds; with these an outage of half a minute passes unseen, in the middle of a file too.
 _ATTEMPTS = 20
 _WAIT = (2.0, 5.0)
+_BROKEN = (HTTPClientError, IncompleteReadError)  # a connection, while an object came over it
 _MISSING = {"NoSuchKey", "404"}
 _LOST = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", *_MISSING}
 
@@ -64,11 +65,16 @@ class S3Bucket:
         with self._named(key):
             try:
                 answer = self._client.get_object(**self._object(key))
+                try:
+                    data = answer["Body"].read()
+                except _BROKEN:
+                    answer = self._client.get_object(**self._object(key))
+                    data = answer["Body"].read()
             except ClientError as error:
                 if _code(error) in _MISSING:
                     return None
                 raise
-            return Held(answer["Body"].read(), answer["ETag"])
+            return Held(data, answer["ETag"])
 
     def replace(self, key: str, data: bytes, tag: str | None) -> bool:
         condition = {"IfMatch": tag} if tag else {"IfNoneMatch": "*"}
@@ -101,13 +107,15 @@ class S3Bucket:
                 except ClientError as error:
                     if _code(error) in ("InvalidRange", "416"):
                         return
+                    if _code(error) in _MISSING:
+                        raise KeyError(key) from error
                     raise
                 try:
                     for piece in body.iter_chunks(_PIECE):
                         yield piece
                         start, stuck = start + len(piece), False
                     return
-                except (HTTPClientError, IncompleteReadError):
+                except _BROKEN:
                     if stuck:
                         raise
                     stuck = True
@@ -137,7 +145,8 @@ class S3Bucket:
             reason = f"{problem.get('Code')}: {problem.get('Message')}".rstrip(".")
             raise DepotError(f"{place} cannot be used ({reason}). Check DEPOT=, the keys and their rights.") from error
         except (BotoCoreError, Boto3Error, ValueError) as error:
-            raise DepotError(f"{place} cannot be used: {error}".rstrip(".") + ".") from error
+            told = re.sub(r"//[^/@\s]*@", "//", str(error))  # a password in AWS_ENDPOINT_URL
+            raise DepotError(f"{place} cannot be used: {told}".rstrip(".") + ".") from error
 
 
 def _outlast(attempts: int, response: Any = None, caught_exception: Exception | None = None, **_: Any) -> float | None:
