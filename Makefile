@@ -46,7 +46,7 @@ snapshots: $(VENV)/installed ## List the snapshots of host and depot: DPT= DOMAI
 rollback: $(VENV)/installed ## Go back, in the depot or else on this host: DPT= DOMAIN= [DEPOT= TO=id]
 	@$(RUN) -m indexer rollback
 
-ship: $(VENV)/installed ## Make this host's snapshot another host's, over ssh: DPT= DOMAIN= HOST=user@host:/dir
+ship: $(VENV)/installed ## Make this host's snapshot another host's, over ssh: DPT= DOMAIN= HOST=user@host:/dir [KEEP=5]
 	@$(RUN) -m indexer ship
 
 serve: $(VENV)/installed ## Answer over HTTP: [HOST=127.0.0.1 PORT=8000 DATA=./data WORKERS=2 DEPOT=]

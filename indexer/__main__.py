@@ -239,9 +239,9 @@ def rollback(department: str, domain: str, to: str | None, **options: Any) -> No
 
 @main.command()
 @ship_options
-def ship(department: str, domain: str, data: Path, signing_key: str | None, host: str, ssh: str) -> None:
+def ship(department: str, domain: str, host: str, ssh: str, **options: Any) -> None:
     """Make this host's current snapshot another host's, over rsync and ssh."""
-    Shipping(Partition(department, domain), data, signing_key=signing_key).ship(_console, host, ssh)
+    Shipping(Partition(department, domain), **options).ship(_console, host, ssh)
 
 
 @main.command()

@@ -163,7 +163,7 @@ def ship_options(command: _F) -> _F:
     """Decorate a command with the options of shipping to another host."""
     host = _option("HOST", "--host", "Where to: user@host:/folder, the folder being its DATA.", required=True)
     ssh = _option("SSH", "--ssh", "How to reach it, e.g. 'ssh -p 2222 -i key'.", default="ssh")
-    return _decorated(command, (*_PARTITION, _DATA, host, ssh, _SIGNING_KEY))
+    return _decorated(command, (*_PARTITION, _DATA, host, ssh, _KEEP, _SIGNING_KEY))
 
 
 def config(

@@ -27,26 +27,32 @@ from shared.snapshot import verify
 _MIB = 1024 * 1024
 # How long going back waits for the servers of this host to do so.
 _PATIENCE = 30.0
-# What runs on the host once its files are there: check, one rename, then CURRENT. `$1` is the partition's folder, `$2`
-# the snapshot's id; the checksums come on standard input. A snapshot that was there already, but damaged, is replaced.
+# What runs on the host once its files are there: check, one rename, then CURRENT, then remove old ones. `$1` is the
+# partition's folder, `$2` the snapshot's id, `$3` how many are kept; the checksums come on standard input. A snapshot
+# that is there already, but damaged, is mended file by file; one that a server holds a lease on is not removed.
 _ACCEPT = """set -eu
 exec >&2
 cd "$1"
-cat > .shipping/sums
-check() { (cd "$1" && sha256sum --check --strict --quiet "$OLDPWD/.shipping/sums"); }
-check ".shipping/$2"
-sync ".shipping/$2"/* ".shipping/$2"
-if [ -d "$2" ] && ! check "$2"; then mv "$2" .shipping/damaged; fi
-if [ ! -d "$2" ]; then mv ".shipping/$2" "$2"; fi
+waiting=".shipping/$2"
+cat > "$waiting.sums"
+check() { (cd "$1" && sha256sum --check --strict --quiet "$OLDPWD/$waiting.sums"); }
+check "$waiting"
+sync "$waiting"/* "$waiting"
+if [ ! -d "$2" ]; then mv "$waiting" "$2"; elif ! check "$2"; then mv "$waiting"/* "$2"; fi
 was=$(cat CURRENT || true)
 if [ "$was" != "$2" ]; then
-    if [ -n "$was" ]; then echo "$was" > .shipping/PREVIOUS; mv .shipping/PREVIOUS PREVIOUS; fi
-    echo "$2" > .shipping/CURRENT
-    sync .shipping/CURRENT .
-    mv .shipping/CURRENT CURRENT
+    if [ -n "$was" ]; then echo "$was" > "$waiting.was"; mv "$waiting.was" PREVIOUS; fi
+    echo "$2" > "$waiting.now"
+    sync "$waiting.now" .
+    mv "$waiting.now" CURRENT
     sync .
 fi
-rm -rf .shipping
+rm -rf "$waiting" "$waiting.sums"
+rmdir .shipping || true
+ls -d 2???????T??????Z-* | sort -r | tail -n "+$(($3 + 1))" | while read -r old; do
+    case "$old" in "$(cat CURRENT)" | "$(cat PREVIOUS || true)") continue ;; esac
+    flock --nonblock "$old/manifest.json" rm -rf "$old" || true
+done
 """
 
 
@@ -130,15 +136,21 @@ class Shipping:
                 f"There is no snapshot of {self.partition} in {self.data} to ship. Make one: make index."
             )
         folder = self.partition.folder(self.data) / name
-        verify(folder, self.signing_key)
+        verify(folder, self.signing_key, self.partition)
         target = str(self.partition.folder(Path(root)))
         waiting = f"{target}/.shipping/{name}"
         _run([*shlex.split(ssh), login, f"mkdir -p {shlex.quote(waiting)}"])
         progress = ["--info=progress2"] if sys.stdout.isatty() else []
         options = ["--recursive", "--times", "--delete", "--partial-dir=.partial", "--protect-args", *progress]
-        _run(["rsync", *options, f"--rsh={ssh}", f"{folder}/", f"{login}:{waiting}/"])
+        try:
+            _run(["rsync", *options, f"--rsh={ssh}", f"{folder}/", f"{login}:{waiting}/"])
+        except DepotError as error:
+            if "status 11" not in str(error):
+                raise  # the next try goes on with what is there
+            _run([*shlex.split(ssh), login, f"rm -rf {shlex.quote(waiting)}"])
+            raise DepotError(f"The files cannot be written to {host}. Is its disk full? {error}") from error
         sums = "".join(f"{mark(path).sha256}  {path.name}\n" for path in sorted(folder.iterdir()))
-        accept = f"sh -c {shlex.quote(_ACCEPT)} accept {shlex.quote(target)} {shlex.quote(name)}"
+        accept = f"sh -c {shlex.quote(_ACCEPT)} accept {shlex.quote(target)} {shlex.quote(name)} {self.keep}"
         _run([*shlex.split(ssh), login, accept], sums)
         console.print(f"Snapshot {name} of {self.partition} is current in {host}", soft_wrap=True)
 

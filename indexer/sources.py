@@ -83,6 +83,10 @@ def _is_picture(path: Path) -> bool:
 
 
 def _read_folder(folder: Path, limit: int | None) -> Catalog:
+    try:
+        next(folder.iterdir(), None)  # what it may not read, `rglob` passes over in silence
+    except OSError as error:
+        raise CatalogError(f"The folder {folder} cannot be read: {error.strerror}. Check CATALOG=.") from error
     pictures = sorted(path.relative_to(folder) for path in folder.rglob("*") if _is_picture(path))
     if not pictures:
         raise CatalogError(f"The folder {folder} has no pictures ({', '.join(sorted(SUFFIXES))}).")

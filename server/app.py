@@ -18,7 +18,7 @@ from server.delivery import deliver
 from server.docs import add_docs
 from server.doorbell import Doorbell
 from server.fetch import Fetch
-from server.follower import follow, looked_at, problems
+from server.follower import coming, follow, looked_at, problems
 from server.front import Front
 from server.gate import guard
 from server.keys import Keys
@@ -91,7 +91,7 @@ def create_app(
         trace(app)
     add_questions(app, snapshots, fetch or Fetch(config.photo_hosts or ""))
     add_browse(app, snapshots)
-    add_state(app, snapshots)
+    add_state(app, snapshots, partial(coming, config.data) if config.depot else tuple)
     add_admin(app, Doorbell(config.data))
     add_live(app, snapshots, Originals(config.image_url))
     add_docs(app)

@@ -177,7 +177,9 @@ def main(address: Path, parent: int) -> None:
     threading.Thread(target=server.serve_forever, name="listen", daemon=True).start()
     while os.getppid() == parent:
         time.sleep(_PARENT_SECONDS)
-    shutil.rmtree(address.parent, ignore_errors=True)
+    while address.parent.exists():  # workers end later, and may still put something there
+        shutil.rmtree(address.parent, ignore_errors=True)
+        time.sleep(_PARENT_SECONDS)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from server.config import ServerConfig
@@ -27,19 +29,28 @@ _RETRY_SECONDS = 60.0
 _DEPOT = "depot"
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the follower tells the workers."""
+
+    problems: dict[str, str] = field(default_factory=dict)
+    coming: list[str] = field(default_factory=list)
+
+
 def problems(data: Path) -> dict[str, str]:
     """What the follower of this data folder could not pull, and why: `department/domain`, or `depot` -> reason."""
-    try:
-        found: dict[str, str] = json.loads(_problems(data).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found
+    return _told(data).problems
+
+
+def coming(data: Path) -> list[str]:
+    """Partitions that a host without them pulls first, before it is ready."""
+    return _told(data).coming
 
 
 def looked_at(data: Path) -> float:
     """When the follower of this data folder last looked into the depot, in seconds since 1970; 0 for never."""
     try:
-        return _problems(data).stat().st_mtime
+        return _place(data).stat().st_mtime
     except OSError:
         return 0
 
@@ -51,6 +62,7 @@ class Follower:
         self._data, self._bucket, self._keep, self._key = data, bucket, keep, key
         self._told = problems(data)  # by whoever followed before
         self._seen: dict[Partition, str] = {}
+        self._first = True
         self._retry = 0.0
 
     def look(self, *, again: bool = False) -> None:
@@ -62,6 +74,9 @@ class Follower:
         try:
             entries = latest_entries(self._bucket)
             found = {str(partition): found[str(partition)] for partition in entries if str(partition) in found}
+            if self._first:
+                self._tell(found, [str(each) for each in entries if chosen_id(self._data, each) is None])
+                self._first = False
             for partition, entry in entries.items():
                 if self._seen.get(partition) != entry.change:
                     found.pop(str(partition), None)
@@ -95,16 +110,16 @@ class Follower:
             _log.warning("Old snapshots of %s could not be removed: %s", partition, error)
         return ""
 
-    def _tell(self, found: dict[str, str]) -> None:
+    def _tell(self, found: dict[str, str], coming: Sequence[str] = ()) -> None:
         """Log what is new of it, and write it down for the workers, whose sign of life it is, too."""
         for name, why in found.items():
             if self._told.get(name) != why:
                 _log.error("%s is not followed: %s", name, why)
-        self._told = found
+        self._told, told = found, _Told(found, [*coming])
         try:
-            if problems(self._data) != found:
-                replace_atomically(_problems(self._data), json.dumps(found).encode())
-            _problems(self._data).touch()
+            if _told(self._data) != told:
+                replace_atomically(_place(self._data), json.dumps(asdict(told)).encode())
+            _place(self._data).touch()
         except OSError as error:
             _log.warning("What the depot does wrong cannot be written down: %s", error)
 
@@ -139,5 +154,12 @@ def _follow_alone(config: ServerConfig, depot: str) -> None:
             rang = doorbell.wait(_POLL_SECONDS)
 
 
-def _problems(data: Path) -> Path:
-    return data / "snapshots" / ".problems.json"
+def _told(data: Path) -> _Told:
+    try:
+        return _Told(**json.loads(_place(data).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return _Told()
+
+
+def _place(data: Path) -> Path:
+    return data / "snapshots" / ".follower.json"

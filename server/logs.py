@@ -24,6 +24,7 @@ def set_up_logs(style: str) -> None:
     root.setLevel(logging.INFO)
     # People want to see what failed, which is told where it fails; machines every request.
     logging.getLogger("server.front").setLevel(logging.INFO if style == "json" else logging.WARNING)
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells which processors this one is not
     gunicorn = logging.getLogger("gunicorn.error")
     gunicorn.handlers, gunicorn.propagate = [], True
     gunicorn.setLevel(logging.INFO)

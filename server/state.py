@@ -1,5 +1,6 @@
 """What serves here, and whether it can."""
 
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from flask import Response
@@ -50,8 +51,8 @@ class Readiness(BaseModel):
 _TAGS = [Tag(name="state", description="What serves here?")]
 
 
-def add_state(app: OpenAPI, snapshots: Snapshots) -> None:
-    """Add the routes."""
+def add_state(app: OpenAPI, snapshots: Snapshots, coming: Callable[[], Iterable[str]] = tuple) -> None:
+    """Add the routes. `coming` tells what is pulled first."""
 
     @app.get("/v1/indexes", tags=_TAGS, responses={200: Indexes})
     def indexes() -> Response:
@@ -70,6 +71,8 @@ def add_state(app: OpenAPI, snapshots: Snapshots) -> None:
         if not photos:
             reasons = "; ".join(f"{name}: {why}" for name, why in snapshots.refused.items())
             raise NotReady(f"No snapshot serves. {reasons or 'Make one: make index.'}")
+        if pulled := [name for name in coming() if name not in photos]:
+            raise NotReady(f"These are being pulled: {', '.join(pulled)}.")
         waiting = [f"{name}: {state}" for name, state in photos.items() if state not in ("ready", "off")]
         if waiting:
             raise NotReady("Photos cannot be searched yet. " + "; ".join(waiting))

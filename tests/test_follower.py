@@ -20,7 +20,7 @@ import pytest
 from server.app import create_app
 from server.config import ServerConfig
 from server.doorbell import Doorbell
-from server.follower import Follower, looked_at, problems
+from server.follower import Follower, coming, looked_at, problems
 from server.reload import Snapshots
 from shared.buckets import Bucket
 from shared.depot import go_back as go_back_in_depot
@@ -313,12 +313,38 @@ def test_who_follows_next_knows_what_is_over(bucket: Bucket, tmp_path: Path) -> 
     data = tmp_path / "a"
     (data / "snapshots").mkdir(parents=True)
     before = {"depot": "The depot is away.", "9/9": "It left the depot.", NAME: "Another key."}
-    (data / "snapshots" / ".problems.json").write_text(json.dumps(before))
+    (data / "snapshots" / ".follower.json").write_text(json.dumps({"problems": before, "coming": ["9/9"]}))
     published(tmp_path, bucket, 0)
     began = time.time()
     Follower(data, bucket).look()
-    assert problems(data) == {}
+    assert (problems(data), coming(data)) == ({}, [])
     assert looked_at(data) >= began - 0.1
+
+
+def test_a_new_host_is_ready_when_it_has_everything(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, data = Partition("1", "2"), tmp_path / "a"
+    snapshot_of(tmp_path / "here", ["a", "b"], unit([1, 0], [0, 1]), other)
+    publish(tmp_path / "here", other, bucket)
+    published(tmp_path, bucket, 0)
+    pull(data, other, bucket)
+    snapshots = Snapshots(data, photos=False)
+    client = create_app(snapshots, ServerConfig(data, depot=bucket.uri)).test_client()
+    assert client.get("/readyz").status_code == 200  # nobody has looked yet: better some than none
+    answers = []
+
+    def watched(*arguments: Any, **more: Any) -> str:
+        answers.append(client.get("/readyz"))
+        return pull(*arguments, **more)
+
+    monkeypatch.setattr("server.follower.pull", watched)
+    Follower(data, bucket).look()
+    snapshots.refresh()
+    assert {answer.status_code for answer in answers} == {503}
+    assert NAME in answers[0].get_json()["detail"]
+    assert client.get("/readyz").status_code == 200
+    assert "similarity_depot_looked_timestamp_seconds 1" in client.get("/metrics").text
 
 
 def test_a_disk_that_was_full_is_tried_again(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

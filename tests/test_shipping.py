@@ -24,7 +24,7 @@ from shared.buckets import Bucket
 from shared.depot import Latest, latest
 from shared.errors import ConfigError, DepotError, SnapshotError
 from shared.lease import Lease
-from shared.snapshot import Snapshot, activate, current_id, previous_id
+from shared.snapshot import Snapshot, activate, current_id, previous_id, snapshot_ids
 from tests.conftest import HOCKEY, ROOT, drawn, free_port, often, snapshot_of, unit
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
@@ -140,8 +140,8 @@ class Remote:
     login: str
     ssh: str
 
-    def ship(self, data: Path, root: Path) -> str:
-        return said(command("ship", data, "--host", f"{self.login}:{root}", "--ssh", self.ssh))
+    def ship(self, data: Path, root: Path, *more: str) -> str:
+        return said(command("ship", data, "--host", f"{self.login}:{root}", "--ssh", self.ssh, *more))
 
 
 @pytest.fixture(scope="session")
@@ -186,6 +186,52 @@ def test_a_snapshot_is_shipped_to_another_host(remote: Remote, tmp_path: Path) -
     remote.ship(here, there)  # it is there already
     assert (Snapshot.current(there, HOCKEY).id, previous_id(there, HOCKEY)) == (one, two)
     assert {path.name for path in HOCKEY.folder(there).iterdir()} == {"CURRENT", "PREVIOUS", one, two}
+
+
+def test_old_snapshots_are_removed_there_but_none_that_serves(remote: Remote, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    ids, leases = [], []
+    for seed in range(5):
+        ids.append(filled(here, seed))
+        remote.ship(here, there, "--keep", "1")
+        if seed == 0:
+            leases.append(Lease(HOCKEY.folder(there) / ids[0]))  # a server's
+    kept = set(snapshot_ids(there, HOCKEY))
+    assert {ids[0], ids[3], ids[4]} <= kept
+    assert len(kept) <= 4  # ids of one second have no order
+    leases.clear()
+    remote.ship(here, there, "--keep", "1")
+    assert {ids[3], ids[4]} <= set(snapshot_ids(there, HOCKEY))
+    assert len(snapshot_ids(there, HOCKEY)) <= 3
+
+
+def test_two_ship_at_once(remote: Remote, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    ids = [filled(tmp_path / name, seed, 2000) for seed, name in enumerate(("one", "two"))]
+    command = [sys.executable, "-m", "indexer", "ship", "--department", "371", "--domain", "0341"]
+    where = ["--host", f"{remote.login}:{there}", "--ssh", remote.ssh]
+    both = [
+        subprocess.Popen([*command, *where, "--data", str(tmp_path / name)], cwd=ROOT, stdout=subprocess.DEVNULL)
+        for name in ("one", "two")
+    ]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert Snapshot.current(there, HOCKEY).id in ids
+    assert set(snapshot_ids(there, HOCKEY)) == set(ids)
+    assert not (HOCKEY.folder(there) / ".shipping").exists()
+
+
+def test_a_full_disk_there_keeps_the_old_snapshot_and_no_debris(
+    remote: Remote, tmp_path: Path, small_disk: Path
+) -> None:
+    here, there = tmp_path / "here", small_disk / "there"
+    one = filled(here, 1)
+    remote.ship(here, there)
+    filled(here, 2, 2000)
+    subprocess.run(["mount", "-o", "remount,size=300k", str(small_disk)], check=True)
+    with pytest.raises(DepotError, match=r"cannot be written to .* Is its disk full"):
+        remote.ship(here, there)
+    assert Snapshot.current(there, HOCKEY).id == one
+    assert not list(HOCKEY.folder(there).glob(".shipping/2*"))
 
 
 def test_what_arrives_damaged_is_refused(remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

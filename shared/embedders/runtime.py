@@ -67,11 +67,12 @@ def compiled(network: Callable[[Any], Any], size: int) -> Callable[[Picture], Ve
     tf = tensorflow()
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8)])  # type: ignore[untyped-decorator]
     def graph(images: Any) -> Any:
         return network(tf.cast(images, tf.float32))
 
-    frozen = convert_variables_to_constants_v2(graph.get_concrete_function())
+    wanted = [tf.TensorSpec((None, size, size, 3), tf.uint8)]
+    traced = tf.function(graph, input_signature=wanted, autograph=False)  # which leaves files in TMPDIR
+    frozen = convert_variables_to_constants_v2(traced.get_concrete_function())
     definition = frozen.graph.as_graph_def()
     ends = frozen.inputs[0].name, frozen.outputs[0].name
     exact = _session(definition, ends, low=False)

@@ -1,0 +1,60 @@
+"""The files in deploy/, as far as they can be checked where no container engine runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import kubernetes_validate
+import pytest
+import yaml
+
+from indexer.__main__ import main
+from server.config import OPTIONS
+from tests.conftest import ROOT
+
+DEPLOY = ROOT / "deploy"
+KUBERNETES: list[dict[str, Any]] = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, str(DEPLOY / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_image_gets_all_that_it_needs_and_the_build_context_has_it() -> None:
+    lines = re.findall(r"^COPY (?!--)(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    copied = {name for line in lines for name in line.split()}
+    assert copied == {"setup.cfg", "pyproject.toml", "constraints.txt", "README.md", "shared", "indexer", "server"}
+    assert {f"!{name}" for name in copied} <= set((ROOT / ".dockerignore").read_text().split())
+
+
+@pytest.mark.parametrize("resource", KUBERNETES, ids=lambda resource: resource["kind"])
+def test_kubernetes_knows_every_field(resource: dict[str, Any]) -> None:
+    kubernetes_validate.validate(resource, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_no_service_sets_our_options() -> None:
+    """Kubernetes puts `<NAME OF THE SERVICE>_PORT` into every container, which is SIMILARITY_PORT here."""
+    (service,) = (each for each in KUBERNETES if each["kind"] == "Service")
+    assert service["metadata"]["name"] == "similarity"
+    (server,) = (each["spec"]["template"]["spec"] for each in KUBERNETES if each["kind"] == "Deployment")
+    (indexer,) = (each["spec"]["jobTemplate"]["spec"]["template"] for each in KUBERNETES if each["kind"] == "CronJob")
+    assert server["enableServiceLinks"] is indexer["spec"]["enableServiceLinks"] is False
+
+
+def test_compose_has_the_store_the_indexer_and_two_servers() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    assert set(services) == {"s3", "indexer", "server1", "server2"}
+    assert [name for name, service in services.items() if "build" in service] == ["indexer"]  # one tag, built once
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml", "kubernetes.yaml", "similarity.service"])
+def test_every_variable_is_an_option(name: str) -> None:
+    options = {str(option.envvar) for option in OPTIONS}
+    for command in main.commands.values():
+        options |= {str(each.envvar) for each in command.params if isinstance(each, click.Option)}
+    assert set(re.findall(r"SIMILARITY_[A-Z_]+", (DEPLOY / name).read_text())) <= options
