@@ -139,6 +139,7 @@ class Shop:
             "SIMILARITY_MODEL": "colour_grid",
             "SIMILARITY_PORT": str(self.port),
         }
+        (folder / "depot").mkdir()
         self.depot = (folder / "depot").as_uri()
 
     def renewed(self) -> None:
