@@ -173,7 +173,9 @@ def sockets_to(address: Path) -> int:
 
 @pytest.mark.network
 def test_a_snapshot_of_another_network_takes_over_when_that_is_loaded(data: Path) -> None:
-    with serving(data, workers=2) as base:
+    temporary = data / "temporary"
+    temporary.mkdir()
+    with serving(data, workers=2, TMPDIR=str(temporary)) as base:
         before, answers = Snapshot.current(data, HOCKEY).id, list[tuple[int, str]]()
         stop = threading.Event()
 
@@ -193,6 +195,7 @@ def test_a_snapshot_of_another_network_takes_over_when_that_is_loaded(data: Path
         asking.join()
         assert {status for status, _ in answers} == {200}
         assert {snapshot for _, snapshot in answers} == {before, after, ""}
+    assert not list(temporary.iterdir())
 
 
 def test_nothing_is_left_when_the_server_stops_or_its_master_is_killed(data: Path) -> None:
