@@ -1,5 +1,6 @@
 """One contract, over a folder and over a real S3 server."""
 
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -216,8 +217,45 @@ def test_an_outage_is_waited_for_in_the_middle_of_a_file(
     bucket._client.meta.events.register("before-send.s3", away)
     put(bucket, tmp_path, "big", BIG)
     assert b"".join(bucket.stream("big")) == BIG
-    assert len([url for url in calls if "uploads" in url]) == 1  # the upload went on; it was not begun anew
+    assert len([url for url in calls if "big?uploads" in url]) == 1  # the upload went on; it was not begun anew
     calls[:] = [""] * 3
     monkeypatch.setattr("shared.buckets.s3._ATTEMPTS", 3)
     with pytest.raises(DepotError, match="outage/big cannot be used: Could not connect"):
         bucket.read("big")
+
+
+def test_an_interrupted_upload_goes_on_where_it_stopped(
+    s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    bucket = open_bucket("s3://preprod.datamining/interrupted")
+    assert isinstance(bucket, S3Bucket)
+    monkeypatch.setattr("shared.buckets.s3._PART", 5 * 1024 * 1024)
+    monkeypatch.setattr("shared.buckets.s3._PARTS_AT_ONCE", 1)
+    honest, sent = bucket._client.upload_part, list[int]()
+
+    def upload_part(**arguments: Any) -> Any:
+        if len(sent) == 2:
+            raise KeyboardInterrupt
+        sent.append(arguments["PartNumber"])
+        return honest(**arguments)
+
+    data = random.Random(1).randbytes(21 * 1024 * 1024)
+    changed = b"!" + data[1:]  # only equal parts are kept
+    with monkeypatch.context() as killed:
+        killed.setattr(bucket._client, "upload_part", upload_part)
+        with pytest.raises(KeyboardInterrupt):
+            put(bucket, tmp_path, "x", data)
+    assert sent == [1, 2]
+    sent.clear()
+    monkeypatch.setattr(
+        bucket._client, "upload_part", lambda **more: (sent.append(more["PartNumber"]), honest(**more))[1]
+    )
+    put(bucket, tmp_path, "x", changed)
+    assert sent == [1, 3, 4, 5]
+    assert b"".join(bucket.stream("x")) == changed
+    sent.clear()
+    put(bucket, tmp_path, "x", data)
+    assert sent == [1, 2, 3, 4, 5]
+    assert b"".join(bucket.stream("x")) == data

@@ -36,7 +36,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(data: Path) -> FlaskClient:
-    return create_app(Snapshots(data)).test_client()
+    return create_app(Snapshots(data), ServerConfig(data, depot="file:///x")).test_client()
 
 
 def samples(text: str) -> dict[Sample, float]:

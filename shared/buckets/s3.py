@@ -1,15 +1,17 @@
 """S3 as a bucket, and the one way in which the program connects to S3."""
 
+import base64
+import hashlib
+import math
 import random
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import boto3
-from boto3.exceptions import Boto3Error
-from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as Unreachable
@@ -19,6 +21,8 @@ from shared.errors import ConfigError, DepotError
 
 _PIECE = 1024 * 1024
 _PART = 16 * _PIECE
+_PARTS_AT_ONCE = 4
+_CHECKED = {"ChecksumAlgorithm": "SHA256"}
 # boto3 gives up within seconds; with these an outage of half a minute passes unseen, in the middle of a file too.
 _ATTEMPTS = 20
 _WAIT = (2.0, 5.0)
@@ -90,12 +94,49 @@ class S3Bucket:
         return True
 
     def upload(self, path: Path, key: str, advance: Advance) -> None:
-        how = TransferConfig(multipart_threshold=_PART, multipart_chunksize=_PART, max_concurrency=4)
-        checked = {"ChecksumAlgorithm": "SHA256"}
+        size = path.stat().st_size
         with self._named(key):
-            self._client.upload_file(
-                str(path), *self._object(key).values(), ExtraArgs=checked, Callback=advance, Config=how
-            )
+            if size <= _PART:
+                self._client.put_object(**self._object(key), Body=path.read_bytes(), **_CHECKED)
+                return advance(size)
+            upload, sent = self._begun(key)
+
+            def part(number: int) -> dict[str, Any]:
+                return self._part(path, upload, number, sent.get(number, {}), advance)
+
+            try:
+                with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
+                    parts = list(pool.map(part, range(1, math.ceil(size / _PART) + 1)))
+                self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+            except ClientError as error:
+                if _code(error) != "NoSuchUpload":  # else somebody ended it, who sent the same
+                    raise
+
+    def _begun(self, key: str) -> tuple[dict[str, str], dict[int, dict[str, Any]]]:
+        """An upload of that object that was interrupted, and its parts by number; else a new one without any."""
+        place = self._object(key)
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(**self._place, Prefix=place["Key"])
+        begun = [each for page in pages for each in page.get("Uploads", ()) if each["Key"] == place["Key"]]
+        if not begun:
+            return {**place, "UploadId": self._client.create_multipart_upload(**place, **_CHECKED)["UploadId"]}, {}
+        upload = {**place, "UploadId": begun[-1]["UploadId"]}
+        sent = self._client.get_paginator("list_parts").paginate(**upload)
+        return upload, {each["PartNumber"]: each for page in sent for each in page.get("Parts", ())}
+
+    def _part(
+        self, path: Path, upload: dict[str, str], number: int, sent: dict[str, Any], advance: Advance
+    ) -> dict[str, Any]:
+        """Send one part, unless it was sent already; return what ends the upload."""
+        with path.open("rb") as file:
+            file.seek((number - 1) * _PART)
+            data = file.read(_PART)
+        sha256 = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        tag = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
+        # Not every server lists checksums, and not every tag is an MD5.
+        if sha256 != sent.get("ChecksumSHA256") and tag != sent.get("ETag"):
+            sent = self._client.upload_part(**upload, PartNumber=number, Body=data, ChecksumSHA256=sha256)
+        advance(len(data))
+        return {"PartNumber": number, "ETag": sent["ETag"], "ChecksumSHA256": sha256}
 
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
         stuck = False  # a connection that broke without having brought anything
@@ -144,7 +185,7 @@ class S3Bucket:
             problem = error.response["Error"]
             reason = f"{problem.get('Code')}: {problem.get('Message')}".rstrip(".")
             raise DepotError(f"{place} cannot be used ({reason}). Check DEPOT=, the keys and their rights.") from error
-        except (BotoCoreError, Boto3Error, ValueError) as error:
+        except (BotoCoreError, ValueError) as error:
             told = re.sub(r"//[^/@\s]*@", "//", str(error))  # a password in AWS_ENDPOINT_URL
             raise DepotError(f"{place} cannot be used: {told}".rstrip(".") + ".") from error
 
