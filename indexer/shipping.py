@@ -110,17 +110,23 @@ class Shipping:
             number = column in ("MiB", "images", "products")
             table.add_column(column, justify="right" if number else "left", no_wrap=column == "snapshot")
         there: dict[str, Manifest | None] = {}
-        latest = None
+        latest, withdrawn = None, set[str]()
         if self.depot:
             bucket = open_bucket(self.depot)
-            there, latest = depot.manifests(bucket, self.partition), depot.latest(bucket, self.partition)
+            there, withdrawn = depot.manifests(bucket, self.partition), depot.withdrawn(bucket, self.partition)
+            with suppress(SnapshotError):  # a damaged one is replaced by the next `make publish`
+                latest = depot.latest(bucket, self.partition)
         for name in sorted(here | there, reverse=True):
             manifest = here.get(name) or there.get(name)
             host = _standing(name, here, current, previous)
-            away = _standing(name, there, latest.current, latest.previous) if latest else ""
+            away = _standing(name, there, *((latest.current, latest.previous) if latest else (None, None)))
             style = "bold" if "current" in (host, away) else None
             table.add_row(
-                name, *(_figures(manifest) if manifest else ["unreadable", *[""] * 4]), host, away, style=style
+                name,
+                *(_figures(manifest) if manifest else ["unreadable", *[""] * 4]),
+                host,
+                f"{away}, withdrawn" if name in withdrawn else away,
+                style=style,
             )
         return table
 

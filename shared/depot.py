@@ -85,6 +85,12 @@ def manifests(bucket: Bucket, partition: Partition) -> dict[str, Manifest | None
     return found
 
 
+def withdrawn(bucket: Bucket, partition: Partition) -> set[str]:
+    """The snapshots that somebody went back from."""
+    keys = (entry.key.split("/") for entry in bucket.entries(_key(partition, "")))
+    return {parts[-2] for parts in keys if parts[-1] == _WITHDRAWN}
+
+
 def manifest_of(bucket: Bucket, partition: Partition, snapshot_id: str, key: str | None = None) -> Manifest:
     """A snapshot's manifest. Raises `SnapshotError` where it is missing, damaged, foreign or not signed as it must."""
     return checked_manifest(snapshot_id, *signed_manifest(bucket, partition, snapshot_id), key, partition)

@@ -59,6 +59,7 @@ def test_publish_pull_list_and_go_back(bucket: Bucket, tmp_path: Path) -> None:
     assert row(table, one)[3:] == ["20", "20", "", "", "previous"]
     assert one in said(command("rollback", there, *depot))
     assert latest(bucket, HOCKEY) == Latest(one, two)
+    assert row(said(command("snapshots", there, *depot)), two)[-2:] == ["current", "previous, withdrawn"]
     assert current_id(there, HOCKEY) == two  # that was the depot; the host follows
     said(command("pull", there, *depot))
     assert two in said(command("rollback", there))
@@ -118,6 +119,15 @@ def test_a_damaged_snapshot_is_listed_too(tmp_path: Path) -> None:
     one = filled(tmp_path, 1)
     (HOCKEY.folder(tmp_path) / one / "manifest.json").write_bytes(b"{}")
     assert "unreadable" in said(command("snapshots", tmp_path))
+
+
+def test_a_depot_whose_latest_is_damaged_is_listed_too(tmp_path: Path) -> None:
+    (tmp_path / "depot").mkdir()
+    depot = ("--depot", (tmp_path / "depot").as_uri())
+    one = filled(tmp_path, 1)
+    said(command("publish", tmp_path, *depot))
+    (tmp_path / "depot" / "snapshots" / "371" / "0341" / "LATEST").write_bytes(b"junk")
+    assert row(said(command("snapshots", tmp_path, *depot)), one)[-2:] == ["current", "there"]
 
 
 def test_a_depot_is_asked_for(tmp_path: Path) -> None:
