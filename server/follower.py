@@ -60,7 +60,7 @@ class Follower:
 
     def __init__(self, data: Path, bucket: Bucket, keep: int = 5, key: str | None = None) -> None:
         self._data, self._bucket, self._keep, self._key = data, bucket, keep, key
-        self._told = problems(data)  # by whoever followed before
+        self._told: dict[str, str] = {}
         self._seen: dict[Partition, str] = {}
         self._first = True
         self._retry = 0.0

@@ -323,12 +323,13 @@ def test_a_snapshot_that_was_damaged_on_the_host_is_mended(bucket: Bucket, tmp_p
     there = tmp_path / "there"
     pull(there, HOCKEY, bucket)
     damaged = HOCKEY.folder(there) / one / "index.faiss"
-    size = damaged.stat().st_size
+    size, folder = damaged.stat().st_size, damaged.parent.stat().st_ino
     with damaged.open("r+b") as served:  # a server has it mapped into memory, and would crash if it were emptied
         served.write(b"junk")
         served.flush()
         assert whole(bucket, there) == one
         assert os.fstat(served.fileno()).st_size == size
+    assert damaged.parent.stat().st_ino == folder  # it was never gone
 
 
 def limited(verb: str, data: Path, bucket: Bucket, limit: int) -> bytes:
@@ -436,7 +437,9 @@ def test_what_somebody_went_back_from_is_not_published_again(bucket: Bucket, tmp
     with pytest.raises(DepotError, match=f"Somebody went back from {two} .* rollback TO={two}"):
         publish(tmp_path / "here", HOCKEY, bucket)  # a nightly run that made nothing new
     assert latest(bucket, HOCKEY) == Latest(one, two)
+    assert depot.withdrawn(bucket, HOCKEY) == {two}
     go_back(bucket, HOCKEY, two)
+    assert depot.withdrawn(bucket, HOCKEY) == {one}
     assert publish(tmp_path / "here", HOCKEY, bucket) == two
     assert latest(bucket, HOCKEY) == Latest(two, one)
     assert published(tmp_path, bucket, 3)

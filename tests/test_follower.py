@@ -448,6 +448,9 @@ def test_a_host_whose_snapshot_was_damaged_is_mended_at_the_start(bucket: Bucket
     (HOCKEY.folder(tmp_path / "a") / one / "index.faiss").unlink()
     Follower(tmp_path / "a", bucket).look()
     assert Snapshot.current(tmp_path / "a", HOCKEY).id == one
+    (HOCKEY.folder(tmp_path / "a") / "CURRENT").write_text("20990101T000000Z-0123456789abcdef")
+    Follower(tmp_path / "a", bucket).look()
+    assert Snapshot.current(tmp_path / "a", HOCKEY).id == one
 
 
 def test_the_servers_options_reach_its_processes_and_no_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
