@@ -5,6 +5,7 @@ Photos are embedded in a process of their own, which has one copy of each networ
 
 import socket
 import struct
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -15,6 +16,8 @@ from server.config import ServerConfig, tell_workers
 from server.doorbell import Doorbell
 from server.keeper import Keeper
 from server.logs import OneLogger
+
+_STEP, _MOST_STEPS = 0.0001, 5  # seconds for each connection that a worker has
 
 logger_class = OneLogger
 worker_class = "gthread"
@@ -49,6 +52,14 @@ def when_ready(server: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     """Say goodbye to clients beside the thread that accepts them, where gunicorn 27 waits 2 seconds for each."""
     util.close_graceful = partial(ThreadPoolExecutor(8, "close").submit, util.close_graceful)
+    accept = worker.accept
+
+    def accept_in_turn(listener: Any) -> None:
+        """Let a worker with fewer connections come first, else the one that wakes first may take all of them."""
+        time.sleep(min(worker.nr_conns, _MOST_STEPS) * _STEP)
+        accept(listener)
+
+    worker.accept = accept_in_turn
 
 
 def child_exit(server: Any, worker: Any) -> None:

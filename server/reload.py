@@ -98,9 +98,8 @@ class Snapshots:
                 fresh[name] = serving
             if why:
                 refused[name] = why
-        if self._photos:
-            self._networks.need([*fresh.values(), *self._coming.values()])
         self._made, self._refused = fresh, refused
+        self._need_networks()
         self.look()
         for left in self._leases.keys() - {snapshot.folder for snapshot in (*fresh.values(), *self._coming.values())}:
             self._leases.pop(left).close()
@@ -135,10 +134,15 @@ class Snapshots:
     def _takes_over(self, coming: Snapshot, serving: Snapshot) -> bool:
         """Whether photos lose nothing by it: its network is loaded beside the other one first. Raises `SnapshotError`
         where that cannot be."""
+        self._need_networks()  # what is known of them is as old as the last look
         state = self.photo_search(coming)
         if state not in (LOADING, READY, "off") and self.photo_search(serving) == READY:
             raise SnapshotError(f"Photos cannot be searched with the snapshot {coming.id}: {state}")
         return state != LOADING or self.photo_search(serving) != READY
+
+    def _need_networks(self) -> None:
+        if self._photos:
+            self._networks.need([*self._made.values(), *self._coming.values()])
 
     def _before(self, partition: Partition) -> Snapshot | None:
         """The snapshot that was current before, for a server that starts while the current one is damaged."""

@@ -176,6 +176,8 @@ def test_a_snapshot_of_another_network_takes_over_when_that_is_loaded(data: Path
     temporary = data / "temporary"
     temporary.mkdir()
     with serving(data, workers=2, TMPDIR=str(temporary)) as base:
+        until(lambda: (data / "serve.log").read_text().count("serves snapshot") == 2)  # in both workers
+        time.sleep(1)  # until both know that the network is loaded
         before, answers = Snapshot.current(data, HOCKEY).id, list[tuple[int, str]]()
         stop = threading.Event()
 
