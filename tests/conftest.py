@@ -40,7 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 HOCKEY = Partition("371", "0341")
 
-# `make test THOROUGH=1` tries what may fail at any moment as often as one must to trust it. It takes an hour more.
+# `make test THOROUGH=1` tries what may fail at any moment as often as one must to trust it: a quarter of an hour more.
 THOROUGH = bool(os.environ.get("THOROUGH"))
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared test material is not on this machine")
