@@ -1,6 +1,8 @@
+# A host that only serves needs less: make serve EXTRAS=
+EXTRAS ?= index
 # Every variable given on this command line is the twin of a flag (see `.venv/bin/python -m indexer --help`) and of
 # the environment variable SIMILARITY_<NAME>; it is handed on through the environment, so no shell ever reads it.
-VARIABLES := DPT DOMAIN DATA CATALOG IMAGE_URL MODEL WEIGHTS STORE LIMIT CONNECTIONS MAX_FAILURES RETRY_FAILED \
+VARIABLES := DPT DOMAIN DATA CATALOG IMAGE_URL MODEL WEIGHTS ENGINE STORE LIMIT CONNECTIONS MAX_FAILURES RETRY_FAILED \
              METRIC USER_PHOTOS MAX_DROP FORCE PHOTOS AGAINST \
              DEPOT KEEP TO SSH SIGNING_KEY ADMIN_KEY KEYS RATE CORS_ORIGINS LOG_FORMAT \
              HOST PORT WORKERS PHOTO_HOSTS DATASET BENCH
@@ -11,7 +13,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help index images evaluate changes export publish pull snapshots rollback ship serve demo bench test \
+.PHONY: help index images weights evaluate changes export publish pull snapshots rollback ship serve demo bench test \
         check format
 
 help: ## Show this list
@@ -24,6 +26,9 @@ index: $(VENV)/installed ## Index a department: DPT=371 DOMAIN=0341 [CATALOG= IM
 
 images: $(VENV)/installed ## Only fetch its images, into DATA/images: DPT=371 DOMAIN=0341
 	@$(RUN) -m indexer images
+
+weights: $(VENV)/installed ## Install the weights of a network: MODEL=clip_vit_b16
+	@$(RUN) -m indexer weights
 
 evaluate: $(VENV)/installed ## Measure the answers: DPT= DOMAIN= [PHOTOS=photos.csv AGAINST=snapshot]
 	@$(RUN) -m indexer evaluate
@@ -70,11 +75,11 @@ format: $(VENV)/dev ## Format the code
 $(VENV)/installed: setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "Error: Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is $$($(PYTHON) -V). Set PYTHON=python3.11."; exit 1; }
-	@echo "Installing into $(VENV) (once; TensorFlow is large) .."
+	@echo "Installing into $(VENV) (once; with EXTRAS=index, the default, it is large) .."
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	@touch $@
 
 $(VENV)/dev: $(VENV)/installed
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[index,dev]'
 	@touch $@

@@ -9,8 +9,9 @@ from bench.figure import Bar, Figure, interleaved
 from bench.material import Material, Sizes, prepared
 from bench.reference import Embed, made_up_weights, matrix_product, reference
 from indexer.pipeline import BATCH
-from shared.embedders import Embedder, load
-from shared.embedders.runtime import tensorflow
+from shared.embedders import Embedder
+from shared.embedders.registry import load
+from shared.embedders.tensorflow_engine import tensorflow
 from shared.images import Picture
 from shared.vectors import Vectors, normalise
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.embedders import load
+from shared.embedders.registry import load
 from shared.errors import SnapshotError
 from shared.neighbours import KEPT, Neighbours, nearest_products
 from shared.partition import Partition

@@ -20,7 +20,8 @@ from bench.material import Material, Shot, prepared
 from bench.process import ROOT, accepts, peak, running
 from indexer.cache import Cache, content_hash
 from indexer.pipeline import BATCH
-from shared.embedders import Embedder, load
+from shared.embedders import Embedder
+from shared.embedders.registry import load
 from shared.errors import RunStopped
 from shared.partition import Partition
 from shared.snapshot import Snapshot

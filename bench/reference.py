@@ -8,7 +8,7 @@ import numpy as np
 
 from shared.embedders.applications import APPLICATIONS
 from shared.embedders.efficientnet_lite import EfficientNetLite
-from shared.embedders.runtime import tensorflow
+from shared.embedders.tensorflow_engine import tensorflow
 from shared.embedders.torch_file import read_tensors
 from shared.images import Picture
 from shared.vectors import Vectors

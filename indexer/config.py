@@ -13,7 +13,9 @@ import click
 from indexer.download import Limits
 from indexer.pipeline import Plan
 from indexer.sources import Source
-from shared import embedders, stores
+from shared import stores
+from shared.embedders import registry
+from shared.embedders.runtime import Engine, Runtime
 from shared.partition import Partition
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -33,8 +35,9 @@ class IndexConfig:
     source: Source
     plan: Plan
     model: str
-    weights: tuple[Path, ...]
+    weights: tuple[Path | None, ...]
     store: str
+    runtime: Runtime
     limit: int | None
     learned: bool
     user_photos: Path | None
@@ -83,7 +86,9 @@ _OPTIONS = (
 )
 _METRIC_HELP = "Learn from the catalog what looks alike, or not; auto: not with the first library's networks."
 _INDEX_OPTIONS = (
-    _option("MODEL", "--model", f"{', '.join(embedders.NAMES)}, or a .keras file.", default=embedders.NAMES[0]),
+    _option(
+        "MODEL", "--model", f"{', '.join(registry.NAMES)}, or a file or folder of your own.", default=registry.NAMES[0]
+    ),
     _option("WEIGHTS", "--weights", "Weights file; for a pair of networks two, with a comma between."),
     _option("METRIC", "--metric", _METRIC_HELP, default="auto", type=click.Choice(["auto", "learned", "plain"])),
     _option(
@@ -105,6 +110,13 @@ _INDEX_OPTIONS = (
         "Make a snapshot though nothing changed, and let it serve though its quality or coverage fell.",
         is_flag=True,
     ),
+    _option(
+        "ENGINE",
+        "--engine",
+        "What runs the network; auto: OpenVINO, but TensorFlow on a GPU.",
+        default="auto",
+        type=click.Choice([engine.value for engine in Engine]),
+    ),
     _option("STORE", "--store", "Where vectors are kept.", default="faiss", type=click.Choice(stores.NAMES)),
     _KEEP,
     _SIGNING_KEY,
@@ -119,6 +131,11 @@ def index_options(command: _F) -> _F:
 def image_options(command: _F) -> _F:
     """Decorate a command with the options that find and fetch images."""
     return _decorated(command, _OPTIONS)
+
+
+def weights_options(command: _F) -> _F:
+    """Decorate a command with the option that names a network."""
+    return _decorated(command, (_option("MODEL", "--model", "Network whose weights to install.", required=True),))
 
 
 def changes_options(command: _F) -> _F:
@@ -178,6 +195,7 @@ def config(
     retry_failed: bool,
     model: str = "",
     weights: str | None = None,
+    engine: str = "auto",
     store: str = "",
     metric: str = "",
     user_photos: Path | None = None,
@@ -194,8 +212,9 @@ def config(
         source=Source.of(catalog, image_url, DEFAULT_IMAGE_URL, partition),
         plan=Plan(max_failures, retry_failed, Limits(connections=connections, per_host=connections)),
         model=model,
-        weights=tuple(Path(part) for part in (weights or "").split(",") if part),
+        weights=tuple(Path(part) if part else None for part in weights.split(",")) if weights else (),
         store=store,
+        runtime=Runtime(data / "networks", Engine(engine)),
         limit=limit,
         learned=metric == "learned" or (metric == "auto" and model not in _FIRST_LIBRARY),
         user_photos=user_photos,

@@ -12,6 +12,7 @@ from werkzeug.routing import BaseConverter
 from server.admin import add_admin
 from server.answers import PROBLEMS, problem
 from server.asked import refuse
+from server.asking import Asking
 from server.browse import add_browse
 from server.config import ServerConfig, traces_wanted
 from server.delivery import deliver
@@ -24,16 +25,18 @@ from server.gate import guard
 from server.keys import Keys
 from server.live import add_live
 from server.metrics import expose
+from server.network import Networks
 from server.originals import Originals
 from server.page import add_page
 from server.photo import MAX_BODY, CheckedRequest
+from server.processes import Processes
 from server.questions import add_questions, like_product
 from server.quick import Quick
 from server.rates import limit
 from server.reload import Snapshots
-from server.remote import RemoteNetworks
 from server.state import add_state
 from server.tracing import trace
+from server.turns import Turns
 from shared.errors import (
     BadPicture,
     BadQuestion,
@@ -69,10 +72,14 @@ _log = logging.getLogger(__name__)
 
 
 def create_app(
-    snapshots: Snapshots, config: ServerConfig | None = None, fetch: Callable[[str], bytes] | None = None
+    snapshots: Snapshots,
+    config: ServerConfig | None = None,
+    fetch: Callable[[str], bytes] | None = None,
+    turns: Turns | None = None,
 ) -> Flask:
     """The WSGI application over these snapshots. `fetch` has the bytes of a photo's URL."""
     config = config or ServerConfig()
+    processes = Processes(config.processes) if config.processes else None
     app = OpenAPI(
         __name__,
         static_folder=None,
@@ -89,9 +96,10 @@ def create_app(
     app.url_map.converters.update(id=_IdConverter, product=_ProductConverter)
     if traces_wanted():
         trace(app)
-    add_questions(app, snapshots, fetch or Fetch(config.photo_hosts or ""))
+    add_questions(app, Asking(snapshots, fetch or Fetch(config.photo_hosts or ""), turns or Turns()))
     add_browse(app, snapshots)
-    add_state(app, snapshots, partial(coming, config.data) if config.depot else tuple)
+    told = processes.told if processes else dict
+    add_state(app, snapshots, partial(coming, config.data) if config.depot else tuple, told)
     add_admin(app, Doorbell(config.data))
     add_live(app, snapshots, Originals(config.image_url))
     add_docs(app)
@@ -100,7 +108,7 @@ def create_app(
     expose(app, snapshots, partial(looked_at, config.data) if config.depot else None)
     guard(app, Keys(config.keys, config.admin_key))
     if config.rate:
-        limit(app, config.rate, config.networks and config.networks.with_name("rates"))
+        limit(app, config.rate, processes.rates if processes else None)
     deliver(app, config.cors_origins)
     # Quick knows nothing of these.
     if not (config.keys or config.rate or config.cors_origins or traces_wanted()):
@@ -114,10 +122,12 @@ def serve() -> Flask:
     config = ServerConfig.from_environment()
     follow(config)
     refused_before = partial(problems, config.data) if config.depot else dict
-    networks = RemoteNetworks(config.networks) if config.networks else None
+    processes = Processes(config.processes) if config.processes else None
+    turns = Turns(processes.places if processes else (), config.workers)
+    networks = Networks(config.signing_key, config.runtime, turns)
     snapshots = Snapshots(config.data, key=config.signing_key, problems=refused_before, networks=networks)
-    snapshots.follow()
-    return create_app(snapshots, config)
+    snapshots.follow(processes.tell if processes else None)
+    return create_app(snapshots, config, turns=turns)
 
 
 class _IdConverter(BaseConverter):

@@ -3,19 +3,16 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from threading import BoundedSemaphore
 
 from server.asked import BatchedQuestion, ProductOrPhoto
 from server.asked import Example as Sent
 from server.photo import from_base64
 from server.reload import Snapshots
-from shared.errors import Busy
+from server.turns import Turns
 from shared.examples import Example, mixed, photo_example, product_example
 from shared.images import Crop
 from shared.snapshot import Snapshot
 
-# Fewer than a worker has threads: the others answer what needs no network.
-PHOTOS_AT_ONCE = 20
 # Of questions with several photos, so many are decoded at once and embedded together.
 _TOGETHER = 4
 
@@ -23,20 +20,15 @@ _TOGETHER = 4
 class Asking:
     """Makes examples. `fetch` has the bytes of a URL. Safe to use from many threads."""
 
-    def __init__(self, snapshots: Snapshots, fetch: Callable[[str], bytes]) -> None:
-        self._snapshots, self.fetch = snapshots, fetch
-        self._turns = BoundedSemaphore(PHOTOS_AT_ONCE)
+    def __init__(self, snapshots: Snapshots, fetch: Callable[[str], bytes], turns: Turns) -> None:
+        self.snapshots, self.fetch, self._turns = snapshots, fetch, turns
         self._together = ThreadPoolExecutor(_TOGETHER, "photos")
 
     def photo(self, snapshot: Snapshot, photo: bytes, crop: str | None, wait: bool = False) -> Example:
         """Raises `BadQuestion`, `BadPicture`, `NotReady`, and `Busy` where it need not wait for its turn."""
         part = Crop.parse(crop) if crop is not None else None
-        if not self._turns.acquire(blocking=wait):
-            raise Busy(f"{PHOTOS_AT_ONCE} photos are being searched already. Send it again in some seconds.")
-        try:
-            return photo_example(snapshot, self._snapshots.embedder(snapshot), photo, part)
-        finally:
-            self._turns.release()
+        with self._turns.under_way(wait=wait):
+            return photo_example(snapshot, self.snapshots.embedder(snapshot), photo, part)
 
     def begun(self, snapshot: Snapshot, sent: BatchedQuestion) -> Callable[[], Example]:
         """Begin with what a question of a batch asks of. It is had, or its error raised, by a call."""

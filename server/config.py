@@ -11,7 +11,9 @@ from typing import Any
 
 import click
 
-_NETWORKS = "SIMILARITY_NETWORKS"
+from shared.embedders.runtime import Engine, Runtime, cores
+
+_PROCESSES = "SIMILARITY_PROCESSES"
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"  # as prometheus_client wants it
 _LOG_FORMATS = ("text", "json")
 _SECRET = "Better in the environment than on a command line."
@@ -25,9 +27,9 @@ def _option(name: str, help: str, default: Any = None, kind: Any = None) -> clic
     )
 
 
-def tell_workers(networks: Path, metrics: Path) -> None:
-    """Let the processes that this one starts from now on know where the embedding process listens, and count."""
-    os.environ[_NETWORKS], os.environ[_METRICS] = str(networks), str(metrics)
+def tell_workers(processes: Path, metrics: Path) -> None:
+    """Let the processes that this one starts from now on know the folder that they share, and count in it."""
+    os.environ[_PROCESSES], os.environ[_METRICS] = str(processes), str(metrics)
 
 
 def metrics_folder() -> str | None:
@@ -57,6 +59,12 @@ OPTIONS = [
         "log_format", "text, for people, or json: a line for each request too.", "text", click.Choice(_LOG_FORMATS)
     ),
     _option("image_url", "Where images lie that a live change names by their ids: {id}, {size}, any attribute."),
+    _option(
+        "engine",
+        "What runs networks: auto, openvino or tensorflow.",
+        "auto",
+        click.Choice([engine.value for engine in Engine]),
+    ),
     _option("rate", "How often each key, or each address without KEYS, may ask: 600 (a minute), 10/second.."),
 ]
 
@@ -79,15 +87,21 @@ class ServerConfig:
     log_format: str = "text"
     image_url: str | None = None
     photo_hosts: str | None = None
-    networks: Path | None = None
-    """Where the embedding process listens. Not an option: gunicorn's master tells its workers."""
+    engine: Engine = Engine.AUTO
+    processes: Path | None = None
+    """The folder that all processes share. Not an option: gunicorn's master tells its workers."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """Where networks run: a photo is seen in four views, so more threads would wait."""
+        return Runtime(self.data / "networks", Engine(self.engine), min(4, cores()))
 
     @classmethod
     def from_environment(cls) -> "ServerConfig":
         """What the command was told. For gunicorn's processes."""
-        networks = os.environ.get(_NETWORKS)
+        processes = os.environ.get(_PROCESSES)
         options = click.Command("serve", params=[*OPTIONS]).make_context("serve", []).params
-        return cls(**options, networks=Path(networks) if networks else None)
+        return cls(**options, processes=Path(processes) if processes else None)
 
     def environment(self) -> Mapping[str, str]:
         """This process's environment, and all of this in it."""

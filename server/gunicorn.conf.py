@@ -1,8 +1,6 @@
-"""How gunicorn serves. The application is not preloaded: its threads would not survive the fork.
+"""How gunicorn serves. The application is not preloaded: its threads would not survive the fork."""
 
-Photos are embedded in a process of their own, which has one copy of each network for all workers.
-"""
-
+import os
 import socket
 import struct
 import time
@@ -14,8 +12,8 @@ from gunicorn import util
 
 from server.config import ServerConfig, tell_workers
 from server.doorbell import Doorbell
-from server.keeper import Keeper
 from server.logs import OneLogger
+from server.processes import Processes
 
 _STEP, _MOST_STEPS = 0.0001, 5  # seconds for each connection that a worker has
 
@@ -46,7 +44,8 @@ def when_ready(server: Any) -> None:
     server.handle_hup = look_again
     for listener in server.LISTENERS:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 5, 0))
-    _keep_networks(server)
+    server.processes = Processes.begin()
+    tell_workers(server.processes.folder, server.processes.metrics)
 
 
 def post_fork(server: Any, worker: Any) -> None:
@@ -67,22 +66,16 @@ def child_exit(server: Any, worker: Any) -> None:
     from prometheus_client.multiprocess import mark_process_dead  # only now does it know where processes count
 
     mark_process_dead(worker.pid)
+    server.processes.ended(worker.pid)
 
 
-def _keep_networks(server: Any) -> None:
-    """One embedding process for all workers, looked after whenever the master looks after them: every second."""
-    keeper = server.keeper = Keeper()
-    tell_workers(keeper.address, keeper.metrics)
-    manage_workers = server.manage_workers
-
-    def manage() -> None:
-        keeper.keep()
-        manage_workers()
-
-    server.manage_workers = manage
+def worker_exit(server: Any, worker: Any) -> None:
+    """Where the master was killed, its workers remove what they shared."""
+    if os.getppid() != worker.ppid:
+        server.processes.end()
 
 
 def on_exit(server: Any) -> None:
-    """The workers have ended, so nobody waits for the networks any more."""
-    if hasattr(server, "keeper"):
-        server.keeper.end()
+    """The workers have ended."""
+    if hasattr(server, "processes"):
+        server.processes.end()

@@ -1,23 +1,20 @@
-"""Networks for photos: one each, loaded in the background, kept while an open snapshot needs it.
-
-Under gunicorn they live in one process for all workers (`embedding`, reached through `remote`); without it, as in
-tests, in this one.
-"""
+"""Networks for photos: one each, loaded in the background, kept while an open snapshot needs it."""
 
 import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
+from server.turns import Turns
 from shared.embedders import Embedder
+from shared.embedders.runtime import Runtime
 from shared.errors import NotReady, SimilarityError, SnapshotError
 from shared.images import Picture
 from shared.snapshot import Snapshot, open_embedder
-from shared.stages import stage
+from shared.stages import stage, took
 from shared.vectors import Vectors
 
 LOADING = "loading"
@@ -27,33 +24,16 @@ _RETRY_SECONDS = 30.0  # what failed may be had by then
 _log = logging.getLogger(__name__)
 
 
-class Networks(Protocol):
-    """The networks of the open snapshots, wherever they live. Safe to use from many threads."""
-
-    def need(self, snapshots: Iterable[Snapshot]) -> None:
-        """Have the networks of these snapshots, and no others."""
-        ...
-
-    def state(self, snapshot: Snapshot) -> str:
-        """`loading`, `ready`, or why its network cannot be had."""
-        ...
-
-    def embedder(self, snapshot: Snapshot) -> Embedder:
-        """Its network. Raises `NotReady`, as may `embed`, which also raises `Busy`."""
-        ...
-
-
 class Network:
     """The network of one fingerprint, loaded in the background from a snapshot that needs it."""
 
-    def __init__(self, fingerprint: str, folder: Path, key: str | None) -> None:
+    def __init__(self, fingerprint: str, folder: Path, key: str | None, runtime: Runtime) -> None:
         self.error = ""
         self._begun = time.monotonic()
         self.loaded = threading.Event()
         self._embedder: Embedder | None = None
         self._fingerprint = fingerprint
-        self._one_at_a_time = threading.Lock()
-        threading.Thread(target=self._load, args=(folder, key), name="load-network", daemon=True).start()
+        threading.Thread(target=self._load, args=(folder, key, runtime), name="load-network", daemon=True).start()
 
     @property
     def state(self) -> str:
@@ -67,15 +47,15 @@ class Network:
 
     @property
     def embedder(self) -> Embedder:
-        """An embedder that is safe to use from many threads. Raises `NotReady` while there is none."""
+        """Raises `NotReady` while there is none."""
         if self._embedder is None:
             raise not_ready(self.state)
-        return _Guarded(self._embedder, self._one_at_a_time)
+        return self._embedder
 
-    def _load(self, folder: Path, key: str | None) -> None:
+    def _load(self, folder: Path, key: str | None, runtime: Runtime) -> None:
         began = time.monotonic()
         try:
-            embedder = open_embedder(folder, key)
+            embedder = open_embedder(folder, runtime, key)
             if embedder.spec.fingerprint != self._fingerprint:
                 raise SnapshotError(f"The snapshot {folder.name} needs another network than was asked for.")
             size = embedder.spec.image_size
@@ -92,51 +72,48 @@ class Network:
             self.loaded.set()
 
 
-class _Guarded:
-    """An `Embedder` that runs one batch at a time: TensorFlow uses all cores for one already."""
+class _InTurn:
+    """An `Embedder` that waits for its turn among all workers. Its `embed` raises `Busy`."""
 
-    def __init__(self, embedder: Embedder, lock: threading.Lock) -> None:
-        self.spec, self.weights = embedder.spec, embedder.weights
-        self._embedder, self._lock = embedder, lock
+    def __init__(self, embedder: Embedder, turns: Turns) -> None:
+        self.spec, self.files = embedder.spec, embedder.files
+        self._embedder, self._turns = embedder, turns
 
     def embed(self, images: Picture) -> Vectors:
-        with self._lock, stage("embed"):
-            return self._embedder.embed(images)
+        began = time.monotonic()
+        with self._turns.embedding():
+            took("queue", time.monotonic() - began)
+            with stage("embed"):
+                return self._embedder.embed(images)
 
 
-class LocalNetworks:
-    """`Networks` in this process. `key` is what snapshots must be signed with."""
+class Networks:
+    """The networks of the open snapshots. `key` is what snapshots must be signed with. For many threads."""
 
-    def __init__(self, key: str | None = None) -> None:
-        self._key = key
+    def __init__(self, key: str | None = None, runtime: Runtime | None = None, turns: Turns | None = None) -> None:
+        self._key, self._runtime, self._turns = key, runtime or Runtime(), turns or Turns()
         self._networks: Mapping[str, Network] = {}
 
     def need(self, snapshots: Iterable[Snapshot]) -> None:
-        self.need_these({snapshot.spec.fingerprint: snapshot.folder for snapshot in snapshots})
-
-    def need_these(self, folders: Mapping[str, Path]) -> None:
-        """Have the networks of these fingerprints, each to be had from a snapshot's folder. Called by one thread."""
+        """Have the networks of these snapshots, and no others. Called by one thread."""
+        folders = {snapshot.spec.fingerprint: snapshot.folder for snapshot in snapshots}
         kept = {mark: network for mark, network in self._networks.items() if not network.has_failed}
-        self._networks = {mark: kept.get(mark) or Network(mark, folder, self._key) for mark, folder in folders.items()}
-
-    def states(self) -> Mapping[str, str]:
-        """Fingerprint -> state."""
-        return {mark: network.state for mark, network in self._networks.items()}
-
-    def network(self, fingerprint: str) -> Network | None:
-        """The network of that fingerprint, where an open snapshot needs it."""
-        return self._networks.get(fingerprint)
+        self._networks = {
+            mark: kept.get(mark) or Network(mark, folder, self._key, self._runtime) for mark, folder in folders.items()
+        }
 
     def state(self, snapshot: Snapshot) -> str:
-        network = self.network(snapshot.spec.fingerprint)
+        """`loading`, `ready`, or why its network cannot be had."""
+        network = self._networks.get(snapshot.spec.fingerprint)
         return network.state if network else LOADING
 
     def embedder(self, snapshot: Snapshot) -> Embedder:
-        network = self.network(snapshot.spec.fingerprint)
+        """Its network. Raises `NotReady`; its `embed` raises `Busy`."""
+        network = self._networks.get(snapshot.spec.fingerprint)
         if network is None:
             raise not_ready(LOADING)
         network.loaded.wait(_LONGEST_WAIT)
-        return network.embedder
+        return _InTurn(network.embedder, self._turns)
 
 
 def not_ready(state: str) -> NotReady:

@@ -67,9 +67,9 @@ _PHOTO: Any = {
 }
 
 
-def add_questions(app: OpenAPI, snapshots: Snapshots, fetch: Callable[[str], bytes]) -> None:
-    """Add the routes. `fetch` has the bytes of a photo's URL."""
-    asking = Asking(snapshots, fetch)
+def add_questions(app: OpenAPI, asking: Asking) -> None:
+    """Add the routes."""
+    snapshots = asking.snapshots
 
     @app.get(RULE, tags=_TAGS, responses={200: Answer})
     def similar_products(path: ProductPath, query: Question) -> Response:
@@ -84,7 +84,7 @@ def add_questions(app: OpenAPI, snapshots: Snapshots, fetch: Callable[[str], byt
     def search_by_photo(path: PartitionPath, query: PhotoQuestion) -> Response:
         """Products that look most like this photo"""
         snapshot, wanted = snapshots.get(path.partition), query.wanted
-        example = asking.photo(snapshot, photo_of(request, fetch), query.crop)
+        example = asking.photo(snapshot, photo_of(request, asking.fetch), query.crop)
         return _answer(snapshot, similar_to(snapshot, example, wanted), example, query)
 
     @app.post("/v1/<department>/<domain>/similar", tags=_TAGS, responses={200: Answer})

@@ -10,12 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 
 from server.changes import Changes, embed_waiting
 from server.doorbell import Doorbell
-from server.network import LOADING, READY, LocalNetworks, Networks
+from server.network import LOADING, READY, Networks
 from shared.embedders import Embedder
 from shared.errors import NotReady, QuestionError, SnapshotError, UnknownPartition
 from shared.journal import Journal
@@ -34,7 +33,7 @@ class Snapshots:
     """The open snapshots of a data folder. Reading is safe from many threads; `refresh` is called by one, `look` too.
 
     `key` is what snapshots must be signed with; `problems` tells what else was refused, before it came here; `networks`
-    are those for photos, in this process where none are given.
+    are those for photos.
     """
 
     def __init__(
@@ -47,8 +46,8 @@ class Snapshots:
         networks: Networks | None = None,
     ) -> None:
         self._data, self._key, self._problems = data, key, problems
-        self._photos = photos and find_spec("tensorflow") is not None  # which does not load it
-        self._networks = networks or LocalNetworks(key)
+        self._photos = photos
+        self._networks = networks or Networks(key)
         self._made: Mapping[str, Snapshot] = {}  # as they were written
         self._open: Mapping[str, Snapshot] = {}  # as they were changed since
         self._changes = Changes(data)
@@ -80,7 +79,7 @@ class Snapshots:
     def embedder(self, snapshot: Snapshot) -> Embedder:
         """The network for photos of that snapshot. Raises `NotReady`; its `embed` may raise `NotReady` and `Busy`."""
         if not self._photos:
-            raise NotReady("Photos cannot be searched on this host: TensorFlow is not installed.")
+            raise NotReady("Photos cannot be searched on this host.")
         return self._networks.embedder(snapshot)
 
     def photo_search(self, snapshot: Snapshot) -> str:
@@ -164,13 +163,29 @@ class Snapshots:
         """The live changes of that snapshot's partition."""
         return Journal(self._data, snapshot.manifest.partition)
 
-    def follow(self) -> None:
-        """Refresh several times a second, and when it rings, in the background.
+    def serving(self) -> dict[str, str]:
+        """Partition -> how photos are with it."""
+        return {name: self.photo_search(snapshot) for name, snapshot in self._open.items()}
+
+    def follow(self, tell: Callable[[Mapping[str, str]], None] | None = None) -> None:
+        """Refresh several times a second, and when it rings, in the background; `tell` the others what serves here.
 
         Live changes are followed beside that: opening a snapshot may take long, and so may embedding.
         """
-        doorbell = Doorbell(self._data)
-        _forever("follow-snapshots", lambda: doorbell.wait(_POLL_SECONDS), self.refresh)
+        doorbell, told = Doorbell(self._data), dict[str, str]()
+
+        def refresh() -> None:
+            self.refresh()
+            speak()
+
+        def speak() -> None:
+            nonlocal told
+            if tell and (now := self.serving()) != told:
+                tell(now)
+                told = now
+
+        speak()
+        _forever("follow-snapshots", lambda: doorbell.wait(_POLL_SECONDS), refresh)
         _forever("follow-changes", lambda: time.sleep(_CHANGES_SECONDS), self.look)
         _forever("embed-changes", lambda: time.sleep(_EMBED_SECONDS), self._embed_waiting)
 

@@ -1,6 +1,6 @@
 """What serves here, and whether it can."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from flask import Response
@@ -51,8 +51,13 @@ class Readiness(BaseModel):
 _TAGS = [Tag(name="state", description="What serves here?")]
 
 
-def add_state(app: OpenAPI, snapshots: Snapshots, coming: Callable[[], Iterable[str]] = tuple) -> None:
-    """Add the routes. `coming` tells what is pulled first."""
+def add_state(
+    app: OpenAPI,
+    snapshots: Snapshots,
+    coming: Callable[[], Iterable[str]] = tuple,
+    told: Callable[[], Mapping[int, Mapping[str, str]]] = dict,
+) -> None:
+    """Add the routes. `coming` tells what is pulled first, `told` what each worker of this server serves."""
 
     @app.get("/v1/indexes", tags=_TAGS, responses={200: Indexes})
     def indexes() -> Response:
@@ -67,7 +72,7 @@ def add_state(app: OpenAPI, snapshots: Snapshots, coming: Callable[[], Iterable[
     @app.get("/readyz", tags=_TAGS, responses={200: Readiness})
     def ready() -> Response:
         """Whether both questions can be answered"""
-        photos = {name: snapshots.photo_search(snapshot) for name, snapshot in snapshots.open.items()}
+        photos = snapshots.serving()
         if not photos:
             reasons = "; ".join(f"{name}: {why}" for name, why in snapshots.refused.items())
             raise NotReady(f"No snapshot serves. {reasons or 'Make one: make index.'}")
@@ -76,6 +81,10 @@ def add_state(app: OpenAPI, snapshots: Snapshots, coming: Callable[[], Iterable[
         waiting = [f"{name}: {state}" for name, state in photos.items() if state not in ("ready", "off")]
         if waiting:
             raise NotReady("Photos cannot be searched yet. " + "; ".join(waiting))
+        everywhere = {**photos, **{name: state for worker in told().values() for name, state in worker.items()}}
+        for worker in (photos, *told().values()):
+            if behind := [name for name in everywhere if worker.get(name) not in ("ready", "off")]:
+                raise NotReady(f"Not all workers of this server have opened {', '.join(behind)} yet.")
         return json_answer({"status": "ready", "photo_search": photos, "refused": dict(snapshots.refused)})
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,6 +40,16 @@ def write_synced(path: Path, data: bytes | memoryview) -> FileMark:
     written, wanted = mark(path), FileMark(len(data), hashlib.sha256(data).hexdigest())
     if written != wanted:
         raise OSError(f"{path} was written but does not read back as it should: is the disk full?")
+    return written
+
+
+def copy_synced(source: Path, path: Path) -> FileMark:
+    """Copy a file, sync it, read it back, without holding it in memory. Raises `OSError` as `write_synced` does."""
+    shutil.copyfile(source, path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    if (written := mark(path)) != mark(source):
+        raise OSError(f"{path} was copied but does not read back as it should: is the disk full?")
     return written
 
 

@@ -47,7 +47,7 @@ class Manifest:
 
     @property
     def spec(self) -> EmbedderSpec:
-        return EmbedderSpec(**{key: value for key, value in self.embedder.items() if key != "weights"})
+        return EmbedderSpec(**{key: value for key, value in self.embedder.items() if key != "files"})
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode() + b"\n"

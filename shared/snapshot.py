@@ -27,10 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared import stores
+from shared.carried import OF_NETWORKS, carried_embedder, network_files
 from shared.columns import Columns, columns_of, open_columns, write_columns
-from shared.embedders import Embedder, EmbedderSpec, load
+from shared.embedders import Embedder, EmbedderSpec
+from shared.embedders.runtime import Runtime
 from shared.errors import ConfigError, SnapshotError, UnknownProduct
-from shared.files import mark, replace_atomically, sync_folder, write_synced
+from shared.files import copy_synced, mark, replace_atomically, sync_folder, write_synced
 from shared.filters import Filter
 from shared.lease import is_leased
 from shared.listing import Listing
@@ -87,9 +89,9 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
             draft.projection.write(folder)
         write_synced(folder / "report.json", json.dumps(draft.report, indent=1).encode())
         write_synced(folder / "refused.csv", draft.refused_csv)
-        weights = [f"weights.{number}.{path.name}" for number, path in enumerate(draft.embedder.weights)]
-        for name, path in zip(weights, draft.embedder.weights, strict=True):
-            write_synced(folder / name, path.read_bytes())
+        network = network_files(draft.embedder.files())
+        for name, path in network.items():
+            copy_synced(path, folder / name)
         now = datetime.now(UTC)
         manifest = Manifest(
             format=FORMAT,
@@ -101,7 +103,7 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
             dimension=draft.vectors.shape[1],
             metric="inner_product",
             store=draft.store,
-            embedder={**asdict(draft.embedder.spec), "weights": weights},
+            embedder={**asdict(draft.embedder.spec), "files": [*network]},
             catalog=draft.catalog,
             failures=draft.failures,
             quality=draft.quality,
@@ -221,9 +223,11 @@ def partitions(data: Path) -> list[Partition]:
     return sorted(found)
 
 
-def verify(folder: Path, key: str | None = None, partition: Partition | None = None, files: str = "") -> Manifest:
+def verify(
+    folder: Path, key: str | None = None, partition: Partition | None = None, files: tuple[str, ...] = ("",)
+) -> Manifest:
     """Check every byte of a snapshot against its name, its manifest and, where a key is set, its signature; or only the
-    files whose names begin with `files`. Where a partition is given, it must be one of its.
+    files whose names begin with one of `files`. Where a partition is given, it must be one of its.
 
     Raises `SnapshotError`, naming the file.
     """
@@ -348,29 +352,18 @@ class Snapshot:
     def spec(self) -> EmbedderSpec:
         return self.manifest.spec
 
-    def load_embedder(self) -> Embedder:
+    def load_embedder(self, runtime: Runtime | None = None) -> Embedder:
         """The network that made the vectors. Raises as `open_embedder` does."""
-        return _load_embedder(self.folder, self.manifest)
+        return carried_embedder(self.folder, self.manifest, runtime or Runtime())
 
 
-def open_embedder(folder: Path, key: str | None = None) -> Embedder:
-    """The network that made a snapshot's vectors, from its manifest and weights alone, which are verified.
+def open_embedder(folder: Path, runtime: Runtime, key: str | None = None) -> Embedder:
+    """The network that made a snapshot's vectors, from its manifest and its own files alone, which are verified.
 
     Raises `ModelError` where it cannot be had, `SnapshotError` where the snapshot is damaged, or the network at hand
     has other weights or prepares images differently.
     """
-    return _load_embedder(folder, verify(folder, key, files="weights."))
-
-
-def _load_embedder(folder: Path, manifest: Manifest) -> Embedder:
-    weights = [folder / name for name in manifest.embedder["weights"]]
-    embedder = load(manifest.embedder["name"], weights)
-    if embedder.spec != manifest.spec:
-        raise SnapshotError(
-            f"The snapshot {folder.name} was made with {manifest.spec}, but this host has {embedder.spec}. "
-            "Install the same versions, or index again."
-        )
-    return embedder
+    return carried_embedder(folder, verify(folder, key, files=OF_NETWORKS), runtime)
 
 
 def _named_in(path: Path) -> str | None:

@@ -29,7 +29,7 @@ from indexer.catalog import parse_catalog
 from indexer.download import Limits
 from indexer.pipeline import Indexed, Plan, index_images
 from shared.buckets import Bucket, open_bucket
-from shared.embedders import load
+from shared.embedders.registry import load
 from shared.partition import Partition
 from shared.products import ProductImage
 from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot

@@ -21,8 +21,8 @@ from server.front import Front
 from server.photo import MAX_BODY
 from server.quick import Quick
 from server.reload import Snapshots
-from shared.embedders import load
 from shared.embedders.colour_grid import ColourGrid
+from shared.embedders.registry import load
 from shared.images import decode, square
 from shared.partition import Partition
 from shared.snapshot import Snapshot, activate

@@ -16,7 +16,9 @@ OWNERS = {
     "boto3": ("shared/buckets/s3.py",),
     "botocore": ("indexer/sources.py", "shared/buckets/s3.py"),
     "aiohttp": ("indexer/download.py",),
-    "tensorflow": ("shared/embedders/",),
+    "tensorflow": ("shared/embedders/tensorflow_engine.py",),
+    "openvino": ("shared/embedders/",),
+    "onnx": ("shared/embedders/clip.py",),
     "faiss": ("shared/stores/faiss.py",),
     "pyarrow": ("indexer/export.py",),
     "opentelemetry": ("server/tracing.py",),
@@ -51,6 +53,6 @@ def test_a_module_is_one_noun_of_readable_size(path: Path) -> None:
     assert path.stem not in ("utils", "helpers", "common")
 
 
-def test_only_config_and_the_runtime_read_the_environment() -> None:
+def test_only_config_and_tensorflows_engine_read_the_environment() -> None:
     readers = {path.name for path in MODULES if "os.environ" in path.read_text() or "getenv" in path.read_text()}
-    assert readers <= {"config.py", "runtime.py"}
+    assert readers <= {"config.py", "tensorflow_engine.py"}

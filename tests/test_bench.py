@@ -17,7 +17,7 @@ from bench.material import Material, Sizes
 from bench.process import peak
 from bench.report import Report, machine
 from bench.serve import product_figures
-from shared.embedders import load
+from shared.embedders.registry import load
 from shared.images import Picture
 from shared.vectors import Vectors
 

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from server.app import create_app
 from server.reload import Snapshots
-from shared.embedders import load
+from shared.embedders.registry import load
 from shared.listing import Listing
 from shared.products import ProductImage, ProductTable, write_products
 from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot

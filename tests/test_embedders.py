@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.embedders import NAMES, Embedder, load
+from shared.embedders import Embedder, network
 from shared.embedders.applications import APPLICATIONS
 from shared.embedders.bfloat16 import rounded
+from shared.embedders.conversion import NotConvertible
+from shared.embedders.registry import NAMES, family, load
+from shared.embedders.runtime import Engine, Runtime
 from shared.embedders.torch_file import read_tensors
 from shared.errors import ModelError
 from shared.images import decode, square
@@ -22,7 +25,7 @@ from tests.conftest import ROOT, SHARED, drawn, needs_shared
 @pytest.fixture(scope="session")
 def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Weights files of the right form with random values: the real ones are a download."""
-    from shared.embedders.runtime import tensorflow
+    from shared.embedders.tensorflow_engine import tensorflow
 
     folder = tmp_path_factory.mktemp("weights")
 
@@ -40,7 +43,7 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 
 @pytest.fixture(scope="session")
 def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from shared.embedders.runtime import tensorflow
+    from shared.embedders.tensorflow_engine import tensorflow
 
     keras = tensorflow().keras
     layers = [keras.Input((32, 32, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(8, 5, activation="relu")]
@@ -57,6 +60,16 @@ def embedder(request: pytest.FixtureRequest, random_weights: Callable[[str], Pat
         return load(str(saved_model))
     parts = name.split("+") if "vgg" in name or "inception" in name else []
     return load(name, [random_weights(part) for part in parts])
+
+
+@pytest.fixture
+def as_tensorflow(embedder: Embedder, random_weights: Callable[[str], Path], saved_model: Path) -> Embedder:
+    """The same network, run by TensorFlow."""
+    name, runtime = embedder.spec.name, Runtime(engine=Engine.TENSORFLOW)
+    if name == "saved":
+        return load(str(saved_model), runtime=runtime)
+    parts = name.split("+") if "vgg" in name or "inception" in name else []
+    return load(name, [random_weights(part) for part in parts], runtime)
 
 
 def batch(embedder: Embedder, count: int = 5) -> np.ndarray:
@@ -87,7 +100,6 @@ def test_shapes_of_the_first_librarys_networks(random_weights: Callable[[str], P
     assert (load("vgg19", [vgg]).spec.dimension, load("vgg19", [vgg]).spec.image_size) == (512, 224)
     assert load("inception_resnet_v2", [inception]).spec.dimension == 1536
     assert (pair.spec.dimension, pair.spec.image_size, pair.spec.name) == (2048, 299, "vgg19+inception_resnet_v2")
-    assert pair.weights == (vgg, inception)
 
 
 def test_fusing_gives_both_networks_equal_weight() -> None:
@@ -98,7 +110,7 @@ def test_fusing_gives_both_networks_equal_weight() -> None:
 @pytest.mark.parametrize("name", ["vgg19", "inception_resnet_v2"])
 def test_the_frozen_network_gives_what_keras_gives(name: str, random_weights: Callable[[str], Path]) -> None:
     """Folding, freezing and bfloat16 change no answer."""
-    from shared.embedders.runtime import tensorflow
+    from shared.embedders.tensorflow_engine import tensorflow
 
     tf = tensorflow()
     app = APPLICATIONS[name]
@@ -118,6 +130,43 @@ def test_the_frozen_network_gives_what_keras_gives(name: str, random_weights: Ca
     assert (normalise(ours.embed(images)) * normalise(theirs)).sum(axis=1) == pytest.approx(1, abs=2e-3)
 
 
+def test_both_engines_give_the_same_vectors(embedder: Embedder, as_tensorflow: Embedder) -> None:
+    images = batch(embedder)
+    ours, theirs = normalise(embedder.embed(images)), normalise(as_tensorflow.embed(images))
+    assert as_tensorflow.spec == embedder.spec
+    assert ((ours * theirs).sum(axis=1) > 0.995).all()
+
+
+def test_a_network_is_converted_once_and_a_damaged_one_again(
+    saved_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, images = Runtime(tmp_path / "networks"), np.zeros((2, 32, 32, 3), np.uint8)
+    first = load(str(saved_model), runtime=runtime)
+    wanted, (xml, weights) = first.embed(images), first.files()
+    assert xml.parent.parent == tmp_path / "networks"
+    with monkeypatch.context() as once:
+        once.setattr(network, "convert_apart", lambda *_: 1 / 0)
+        assert (load(str(saved_model), runtime=runtime).embed(images) == wanted).all()
+    for damage in (weights, xml):
+        damage.write_bytes(damage.read_bytes()[:100])
+        assert (load(str(saved_model), runtime=runtime).embed(images) == wanted).all()
+    assert [path.name for path in (tmp_path / "networks").iterdir()] == [xml.parent.name]
+
+
+def test_tensorflow_runs_what_openvino_cannot(
+    saved_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NotConvertible("OpenVINO cannot run saved.")
+
+    monkeypatch.setattr(network, "convert_apart", refuse)
+    auto, strict = (load(str(saved_model), (), Runtime(tmp_path, engine)) for engine in (Engine.AUTO, Engine.OPENVINO))
+    assert auto.embed(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 8)
+    assert [*auto.files()] == [saved_model]
+    with pytest.raises(NotConvertible):
+        strict.embed(np.zeros((1, 32, 32, 3), np.uint8))
+
+
 def test_the_fingerprint_follows_the_weights(random_weights: Callable[[str], Path], tmp_path: Path) -> None:
     path = random_weights("vgg19")
     other = tmp_path / path.name
@@ -125,10 +174,11 @@ def test_the_fingerprint_follows_the_weights(random_weights: Callable[[str], Pat
     assert load("vgg19", [path]).spec.fingerprint != load("vgg19", [other]).spec.fingerprint
 
 
-def test_a_spec_loads_no_tensorflow() -> None:
+def test_a_spec_loads_no_engine() -> None:
     script = (
-        "import sys; from shared.embedders import load; load('efficientnet_lite2').spec; import shared.similar\n"
-        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+        "import sys; from shared.embedders.registry import load; import shared.similar\n"
+        "load('efficientnet_lite2').spec\n"
+        "assert not {'tensorflow', 'keras', 'openvino'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
@@ -149,16 +199,18 @@ def test_a_wrong_model_is_named(model: str, weights: list[str], named: str) -> N
 
 
 @pytest.mark.parametrize("model", ["vgg19", "inception_resnet_v2", "efficientnet_lite2"])
-def test_a_file_that_holds_no_weights_is_named(model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", [Engine.OPENVINO, Engine.TENSORFLOW])
+def test_a_file_that_holds_no_weights_is_named(model: str, engine: Engine, tmp_path: Path) -> None:
     path = tmp_path / "wrong.weights.h5"
     path.write_bytes(b"not weights")
-    embedder = load(model, [path])
+    embedder = load(model, [path], Runtime(tmp_path / "networks", engine))
     with pytest.raises(ModelError, match=r"wrong\.weights\.h5"):
         embedder.embed(batch(embedder, 1))
+    assert not [*(tmp_path / "networks").glob("*")]
 
 
 def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    from shared.embedders.runtime import tensorflow
+    from shared.embedders.tensorflow_engine import tensorflow
 
     def offline(*_: object, **__: object) -> str:
         raise Exception("URL fetch failure")
@@ -180,7 +232,7 @@ def test_a_weights_file_cannot_run_code(tmp_path: Path) -> None:
 
 
 def test_a_weights_file_cut_short_is_named(tmp_path: Path) -> None:
-    whole = load("efficientnet_lite0")._file.read_bytes()  # type: ignore[attr-defined]
+    whole = family("efficientnet_lite0")._file.read_bytes()  # type: ignore[attr-defined]
     for size in (0, 10, 5000, len(whole) - 1):
         (tmp_path / "cut.pth").write_bytes(whole[:size])
         with pytest.raises(ModelError, match=r"cut\.pth"):

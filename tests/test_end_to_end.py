@@ -136,7 +136,7 @@ sys.modules["tensorflow"] = None  # an import of it fails
 from pathlib import Path
 from server.app import create_app
 from server.reload import Snapshots
-from shared.embedders import load
+from shared.embedders.registry import load
 from tests import conftest
 conftest.load = lambda name: load("efficientnet_lite2")
 conftest.snapshot_of(Path(sys.argv[1]), ["p", "q"], conftest.unit([1, 0], [0, 1]))

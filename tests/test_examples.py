@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.embedders import load
+from shared.embedders.registry import load
 from shared.errors import BadPicture, BadQuestion, UnknownProduct
 from shared.everywhere import asked_everywhere, similar_everywhere
 from shared.examples import GAMMA, Example, explained, mixed, photo_example, product_example

@@ -16,8 +16,8 @@ from indexer.fitting import Features, Recipe, fit
 from indexer.folding import fold
 from indexer.pipeline import index_images
 from server.changes import embed_waiting
-from shared.embedders import load
 from shared.embedders.colour_grid import ColourGrid
+from shared.embedders.registry import load
 from shared.journal import Journal, LiveImage
 from shared.overlay import Overlay, catalog_vectors, lay
 from shared.snapshot import go_back

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from indexer.fitting import Features, Recipe, fit
-from shared.embedders import load
+from shared.embedders.registry import load
 from shared.images import decode, square
 from shared.products import ProductImage
 from shared.similar import similar_to_photo, similar_to_product

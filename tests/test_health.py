@@ -17,7 +17,7 @@ from indexer.pipeline import Indexed, index_images
 from indexer.report import RunReport, Tally
 from indexer.sample import product_files, shop_products
 from indexer.sources import Source
-from shared.embedders import load
+from shared.embedders.registry import load
 from shared.images import decode
 from shared.neighbours import Neighbours, nearest_products
 from shared.partition import Partition

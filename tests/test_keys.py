@@ -24,7 +24,7 @@ from server.reload import Snapshots
 from shared.errors import ConfigError
 from tests.conftest import ROOT, serving, snapshot_of, unit
 from tests.test_app import problem
-from tests.test_embedding import ask
+from tests.test_turns import ask
 
 SIMILAR = "/v1/371/0341/products/p1/similar"
 

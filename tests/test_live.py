@@ -28,11 +28,11 @@ from server.app import create_app
 from server.config import ServerConfig
 from server.reload import Snapshots
 from server.upload import MOST_IMAGES
-from shared.embedders import load
+from shared.embedders.registry import load
 from shared.images import decode, square
 from shared.vectors import normalise
 from tests.conftest import ROOT, ImageServer, drawn, free_port, serving, snapshot_of, stalled, wait_for
-from tests.test_embedding import commands, master, parent_of
+from tests.test_turns import commands, master, parent_of
 
 KEY = "open sesame"
 ADMIN = {"Authorization": f"Bearer {KEY}"}
@@ -333,9 +333,9 @@ def workers(base: str) -> list[int]:
     """The process ids of gunicorn's workers."""
     told = str(master(base)).encode()
     found = []
-    for pid, line in commands():
+    for pid, _ in commands():
         with contextlib.suppress(OSError):
-            if parent_of(pid) == int(told) and b"server.embedding" not in line:
+            if parent_of(pid) == int(told):
                 found.append(pid)
     return found
 

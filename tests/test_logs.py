@@ -11,12 +11,12 @@ import pytest
 from server.app import create_app
 from server.logs import set_up_logs
 from server.reload import Snapshots
-from shared.embedders import load
+from shared.embedders.registry import load
 from shared.images import decode, square
 from shared.vectors import normalise
 from tests.conftest import drawn, serving, snapshot_of
-from tests.test_embedding import ask
 from tests.test_keys import command
+from tests.test_turns import ask
 
 SIMILAR, SEARCH = "/v1/371/0341/products/p1/similar", "/v1/371/0341/search"
 RULE = "/v1/<department>/<domain>/products/<id:product_id>/similar"
@@ -51,7 +51,7 @@ def test_every_line_of_every_process_is_json_and_a_request_has_one(data: Path, t
     assert all(0 < line["seconds"] < 60 for line in asked)
     assert sum(line.get("status") == 401 for line in lines) == 1
     assert {"gunicorn.error", "server.reload", "server.network"} <= {line["logger"] for line in lines}
-    assert len({line["process"] for line in lines}) == 4
+    assert len({line["process"] for line in lines}) == 3
     for secret in (key, "not-a-key", "very-secret", "private", "k=3"):
         assert secret not in text
 

@@ -19,7 +19,7 @@ from flask.testing import FlaskClient
 from server.app import create_app
 from server.page import policy
 from server.reload import Snapshots
-from shared.embedders import load
+from shared.embedders.registry import load
 from shared.images import decode, square
 from shared.partition import Partition
 from shared.products import ProductImage

@@ -10,8 +10,8 @@ from indexer.cache import Cache
 from indexer.catalog import parse_catalog
 from indexer.download import Validators
 from indexer.pipeline import BATCH, fetch_images
-from shared.embedders import load
 from shared.embedders.colour_grid import ColourGrid
+from shared.embedders.registry import load
 from shared.errors import ConfigError, RunStopped
 from shared.images import decode, square
 from shared.urls import UrlTemplate

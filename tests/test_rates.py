@@ -16,9 +16,9 @@ from server.reload import Snapshots
 from shared.errors import ConfigError
 from tests.conftest import serving, snapshot_of, unit
 from tests.test_app import problem
-from tests.test_embedding import ask, embedding, master
 from tests.test_keys import bearing, command
 from tests.test_metrics import pids_below
+from tests.test_turns import ask, master
 
 SIMILAR = "/v1/371/0341/products/p1/similar"
 
@@ -91,8 +91,7 @@ def test_a_disk_that_is_full_stops_nobody(
 def test_all_workers_count_together(data: Path) -> None:
     found: list[int] = []
     with serving(data, 3, SIMILARITY_RATE="50/hour") as base:
-        below, (embeds, _) = pids_below(master(base)), embedding(base) or (0, None)
-        workers = [pid for pid in below if pid != embeds]
+        workers = pids_below(master(base))
         assert len(workers) == 3
         for awake in workers:
             others = [pid for pid in workers if pid != awake]

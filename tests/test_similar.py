@@ -8,7 +8,7 @@ import pytest
 
 from shared import neighbours as near
 from shared import similar
-from shared.embedders import load
+from shared.embedders.registry import load
 from shared.errors import BadPicture, BadQuestion, UnknownProduct
 from shared.products import ProductImage, ProductTable, write_products
 from shared.similar import Wanted, similar_to_photo, similar_to_product, similar_to_vectors

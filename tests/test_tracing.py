@@ -13,7 +13,7 @@ from server.reload import Snapshots
 from server.tracing import trace
 from shared.errors import ConfigError
 from tests.conftest import serving, snapshot_of, unit
-from tests.test_embedding import ask, until
+from tests.test_turns import ask, until
 
 SIMILAR = "/v1/371/0341/products/p1/similar"
 RULE = "/v1/<department>/<domain>/products/<id:product_id>/similar"

@@ -4,7 +4,7 @@ VGG19: Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015. In
 "Inception-v4", AAAI 2017. Both feature maps are averaged over their positions.
 """
 
-from collections.abc import Callable
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from shared.embedders import EmbedderSpec
-from shared.embedders.runtime import compiled, fingerprint, tensorflow
+from shared.embedders.conversion import convert
+from shared.embedders.family import Definition
+from shared.embedders.runtime import fingerprint
+from shared.embedders.tensorflow_engine import tensorflow
 from shared.errors import ModelError
-from shared.images import Picture
-from shared.vectors import Vectors
 
 _BASE = "https://storage.googleapis.com/tensorflow/keras-applications"
 
@@ -60,23 +61,24 @@ APPLICATIONS = {
 
 
 class KerasApplication:
-    """An `Embedder`. Without `weights`, Keras's ImageNet weights are downloaded once and checked by their hash."""
+    """A `Family`. Without `weights`, Keras's ImageNet weights are downloaded once and checked by their hash."""
 
     def __init__(self, application: Application, weights: Path | None = None) -> None:
+        self.name = self.source = application.name
         self._application = application
         self.weights = (weights or _downloaded(application),)
 
     @cached_property
+    def fingerprint(self) -> str:
+        app = self._application
+        return fingerprint(f"{app.name} {app.layer} average, keras preprocessing, white square 1", *self.weights)
+
+    @property
     def spec(self) -> EmbedderSpec:
         app = self._application
-        mark = fingerprint(f"{app.name} {app.layer} average, keras preprocessing, white square 1", *self.weights)
-        return EmbedderSpec(app.name, app.dimension, app.image_size, mark)
+        return EmbedderSpec(app.name, app.dimension, app.image_size, self.fingerprint)
 
-    def embed(self, images: Picture) -> Vectors:
-        return self._network(images)
-
-    @cached_property
-    def _network(self) -> Callable[[Picture], Vectors]:
+    def define(self) -> Definition:
         tf = tensorflow()
         app = self._application
         module = getattr(tf.keras.applications, app.module)
@@ -92,7 +94,10 @@ class KerasApplication:
         def network(images: Any) -> Any:
             return tf.reduce_mean(features(module.preprocess_input(images), training=False), axis=(1, 2))
 
-        return compiled(network, app.image_size)
+        return Definition(network, app.image_size)
+
+    def convert(self, folder: Path) -> None:
+        convert(self, folder)
 
 
 def _folded(model: Any) -> Any:
@@ -131,8 +136,11 @@ def _folded(model: Any) -> Any:
 
 
 def _downloaded(app: Application) -> Path:
-    tf = tensorflow()
     name = app.url.rpartition("/")[2]
+    kept = Path.home() / ".keras" / "models" / name
+    if kept.is_file() and hashlib.md5(kept.read_bytes()).hexdigest() == app.md5:
+        return kept  # without loading TensorFlow
+    tf = tensorflow()
     try:
         return Path(tf.keras.utils.get_file(name, app.url, cache_subdir="models", file_hash=app.md5))
     except Exception as error:  # Keras raises a bare Exception for a failed download

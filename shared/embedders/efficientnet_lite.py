@@ -9,7 +9,6 @@ shoppers' photos, have in common, more is learned in it than in the head, which 
 
 import importlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.embedders import EmbedderSpec
-from shared.embedders.runtime import compiled, fingerprint, tensorflow
+from shared.embedders.conversion import convert
+from shared.embedders.family import Definition
+from shared.embedders.runtime import fingerprint
+from shared.embedders.tensorflow_engine import tensorflow
 from shared.embedders.torch_file import read_tensors
 from shared.errors import ModelError
-from shared.images import Picture
 from shared.vectors import Vectors
 
 _HEAD = 1280
@@ -50,31 +51,30 @@ _VARIANTS = {
 
 
 class EfficientNetLite:
-    """An `Embedder`. `weights` replaces the package's file by another of the same form."""
+    """A `Family`. `weights` replaces the package's file by another of the same form."""
 
     def __init__(self, name: str, weights: Path | None = None) -> None:
-        self._name = name
+        self.name = self.source = name
         self._variant = _VARIANTS[name]
         self._file = weights or _packaged(self._variant)
         self.weights = (weights,) if weights else ()
 
     @cached_property
+    def fingerprint(self) -> str:
+        size = self._variant.image_size
+        return fingerprint(f"{self.name} at {size}, head and middle, (x-127)/128, white square 1", self._file)
+
+    @property
     def spec(self) -> EmbedderSpec:
-        mark = fingerprint(
-            f"{self._name} at {self._variant.image_size}, head and middle, (x-127)/128, white square 1", self._file
-        )
-        return EmbedderSpec(
-            self._name, _HEAD + self._variant.middle, self._variant.image_size, mark, plain_dimension=_HEAD
-        )
+        variant = self._variant
+        return EmbedderSpec(self.name, _HEAD + variant.middle, variant.image_size, self.fingerprint, _HEAD)
 
-    def embed(self, images: Picture) -> Vectors:
-        return self._network(images)
+    def define(self) -> Definition:
+        layers, variant = _folded(read_tensors(self._file)), self._variant
+        return Definition(lambda images: _forward(layers, variant.depth, images), variant.image_size)
 
-    @cached_property
-    def _network(self) -> Callable[[Picture], Vectors]:
-        layers = _folded(read_tensors(self._file))
-        depth = self._variant.depth
-        return compiled(lambda images: _forward(layers, depth, images), self._variant.image_size)
+    def convert(self, folder: Path) -> None:
+        convert(self, folder)
 
 
 def _packaged(variant: _Variant) -> Path:

@@ -18,9 +18,8 @@ class Fused:
     def __init__(self, *parts: Embedder) -> None:
         self._parts = parts
 
-    @property
-    def weights(self) -> tuple[Path, ...]:
-        return tuple(path for part in self._parts for path in part.weights)
+    def files(self) -> tuple[Path, ...]:
+        return tuple(path for part in self._parts for path in part.files())
 
     @cached_property
     def spec(self) -> EmbedderSpec:
