@@ -49,7 +49,8 @@ def test_no_service_sets_our_options() -> None:
 def test_compose_has_the_store_the_indexer_and_two_servers() -> None:
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     assert set(services) == {"s3", "indexer", "server1", "server2"}
-    assert [name for name, service in services.items() if "build" in service] == ["indexer"]  # one tag, built once
+    assert [name for name, service in services.items() if "build" in service] == ["indexer", "server1"]
+    assert services["indexer"]["image"] != services["server1"]["image"] == services["server2"]["image"]
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml", "kubernetes.yaml", "similarity.service"])
