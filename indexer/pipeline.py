@@ -18,12 +18,12 @@ from indexer.cache import Cache, Known, content_hash
 from indexer.catalog import Catalog, CatalogRow
 from indexer.download import Downloader, Fetched, Limits, Unchanged
 from indexer.ledger import Ledger
-from indexer.look import Look, look
+from indexer.look import EDGE, Look, look
 from indexer.progress import Bar
 from indexer.report import RunReport
 from shared.embedders import Embedder
 from shared.errors import RunStopped
-from shared.images import Picture, decode, square
+from shared.images import Picture, decode_sized, square
 from shared.journal import UPLOADED
 from shared.products import ProductImage
 from shared.refusals import Kind, Refusal
@@ -228,8 +228,8 @@ class _Run:
 
 def _prepared(data: bytes, size: int) -> tuple[Picture, Look] | Refusal:
     """The picture as the network takes it, and what is measured of it."""
-    picture = decode(data)
-    return picture if isinstance(picture, Refusal) else (square(picture, size), look(picture))
+    found = decode_sized(data, edge=max(size, EDGE))
+    return found if isinstance(found, Refusal) else (square(found.picture, size), look(found))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

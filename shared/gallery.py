@@ -29,7 +29,7 @@ class Tile:
         """Its address, or that of a small JPEG in a data: URI; "" where the bytes are no picture."""
         if isinstance(self.picture, str):
             return self.picture
-        picture = decode(self.picture)
+        picture = decode(self.picture, edge=_THUMBNAIL)
         if isinstance(picture, Refusal):
             return ""
         image = Image.fromarray(picture)
