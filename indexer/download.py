@@ -18,7 +18,6 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
 import aiohttp
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 from yarl import URL
 
 from shared.images import MAX_BYTES
@@ -127,20 +126,17 @@ class Downloader:
                 finally:
                     left -= clock() - started
 
-        retrying = AsyncRetrying(
-            retry=retry_if_result(lambda outcome: isinstance(outcome, _Again)),
-            stop=lambda state: state.attempt_number >= self._limits.tries or left <= 0,
-            wait=self._wait,
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-        )
-        outcome: Outcome | _Again = await retrying(attempt)
-        return outcome.refusal if isinstance(outcome, _Again) else outcome
+        tries = 1
+        while isinstance(outcome := await attempt(), _Again):
+            if tries >= self._limits.tries or left <= 0:
+                return outcome.refusal
+            await asyncio.sleep(self._wait(tries, outcome.wait))
+            tries += 1
+        return outcome
 
-    def _wait(self, state: RetryCallState) -> float:
+    def _wait(self, tries: int, asked: float) -> float:
         """What the server asked for, within reason, or exponential back-off; with jitter, so that tries spread out."""
-        outcome = state.outcome.result() if state.outcome else None
-        asked = outcome.wait if isinstance(outcome, _Again) else 0.0
-        backoff = random.uniform(0.1, 0.5) * float(2**state.attempt_number)
+        backoff = random.uniform(0.1, 0.5) * float(2**tries)
         return min(asked, self._limits.longest_wait) + backoff if asked > 0 else backoff
 
     async def _get(self, url: URL, known: Validators | None) -> Outcome | _Again:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
 from shared.images import decode
@@ -62,5 +61,7 @@ class Section:
 
 def page(title: str, intro: str, sections: Sequence[Section]) -> str:
     """The page as HTML text."""
+    from jinja2 import Environment, FileSystemLoader  # most runs end without a page
+
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     return environment.get_template("gallery.html").render(title=title, intro=intro, sections=sections)
