@@ -11,7 +11,7 @@ import numpy as np
 from indexer.sample import draw_shop
 from indexer.sources import Source
 from shared.errors import CatalogError
-from shared.images import Picture, decode, square
+from shared.images import MAX_EDGE, Picture, decode, square
 from shared.refusals import Refusal
 from shared.urls import UrlTemplate
 
@@ -91,12 +91,12 @@ class Material:
 
 def prepared(paths: Sequence[Path], size: int) -> Picture:
     """Pictures as a network takes them."""
-    return np.stack([square(decoded(path.read_bytes()), size) for path in paths])
+    return np.stack([square(decoded(path.read_bytes(), size), size) for path in paths])
 
 
-def decoded(content: bytes) -> Picture:
-    """A picture. Raises `CatalogError` where it is none."""
-    picture = decode(content)
+def decoded(content: bytes, edge: int = MAX_EDGE) -> Picture:
+    """A picture, of which so many pixels are needed. Raises `CatalogError` where it is none."""
+    picture = decode(content, edge=edge)
     if isinstance(picture, Refusal):
         raise CatalogError(f"A picture cannot be used for a benchmark: {picture.detail}")
     return picture

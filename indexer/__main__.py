@@ -35,9 +35,7 @@ from indexer.config import (
     shipping_options,
     weights_options,
 )
-from indexer.demo import demo as run_demo
 from indexer.evaluate import measure_snapshots
-from indexer.export import export_answers
 from indexer.folding import fold
 from indexer.gate import objections
 from indexer.learning import ENOUGH_PHOTOS, learn
@@ -223,6 +221,8 @@ def changes(department: str, domain: str, data: Path, against: str | None) -> No
 @export_options
 def export(department: str, domain: str, data: Path, to: Path | None) -> None:
     """Write all product -> products answers of the snapshot that serves, as Parquet and as JSON lines."""
+    from indexer.export import export_answers  # nothing else writes Parquet
+
     snapshot = Snapshot.current(data, Partition(department, domain))
     for path in export_answers(snapshot, to or data / "exports" / department / domain):
         _console.print(str(path), soft_wrap=True)
@@ -268,6 +268,8 @@ def ship(department: str, domain: str, host: str, ssh: str, **options: Any) -> N
 @demo_options
 def demo(data: Path, dataset: Path | None) -> None:
     """Show it all on a drawn sports shop, or on a folder of pictures."""
+    from indexer.demo import demo as run_demo  # it and what it draws with are loaded for nothing else
+
     run_demo(data, dataset, _console)
 
 

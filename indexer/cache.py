@@ -5,13 +5,16 @@
 """
 
 import hashlib
+import json
 import os
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -22,6 +25,7 @@ from shared.errors import ConfigError
 from shared.products import ProductImage
 from shared.vectors import Vectors
 
+_BLOCK = 1000  # keys that are asked for at once
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS fetched (
     url TEXT PRIMARY KEY, etag TEXT NOT NULL, last_modified TEXT NOT NULL, content TEXT NOT NULL,
@@ -85,11 +89,13 @@ class Cache:
     ) -> None:
         self._db.close()
 
-    def known(self, url: str) -> Known | None:
-        """What was last fetched from there."""
-        query = "SELECT etag, last_modified, content, good, failed FROM fetched WHERE url = ?"
-        row = self._db.execute(query, (url,)).fetchone()
-        return Known(Validators(row[0], row[1]), row[2], row[3], bool(row[4])) if row else None
+    def known(self, urls: Iterable[str]) -> dict[str, Known]:
+        """What was last fetched from each of those URLs from which anything was."""
+        query = "SELECT url, etag, last_modified, content, good, failed FROM fetched WHERE url IN "
+        return {
+            url: Known(Validators(etag, modified), content, good, bool(failed))
+            for url, etag, modified, content, good, failed in self._rows(query, urls)
+        }
 
     def record(self, url: str, validators: Validators, content: str) -> None:
         """Bytes were fetched; whether they can be used, `settle` says."""
@@ -99,14 +105,14 @@ class Cache:
             (url, validators.etag, validators.last_modified, content),
         )
 
-    def settle(self, url: str, *, usable: bool) -> None:
-        """The URL's image could be used, or not."""
+    def settle(self, urls: Iterable[str], *, usable: bool) -> None:
+        """Those URLs' images could be used, or not."""
         change = "good = content, failed = 0" if usable else "failed = 1"
-        self._db.execute(f"UPDATE fetched SET {change} WHERE url = ?", (url,))
+        self._change(f"UPDATE fetched SET {change} WHERE url = ?", ((url,) for url in urls))
 
-    def forget(self, url: str) -> None:
-        """The URL's image is gone."""
-        self._db.execute("DELETE FROM fetched WHERE url = ?", (url,))
+    def forget(self, urls: Iterable[str]) -> None:
+        """Those URLs' images are gone."""
+        self._change("DELETE FROM fetched WHERE url = ?", ((url,) for url in urls))
 
     def path(self, content: str) -> Path:
         """Where the bytes of that content lie, if they do."""
@@ -133,7 +139,7 @@ class Cache:
         """
         if image.image_url.startswith("file:"):
             return read_file(Path(unquote(urlsplit(image.image_url).path)))
-        known = self.known(image.image_url)
+        known = self.known([image.image_url]).get(image.image_url)
         return (known and self.bytes(known.good)) or b""
 
     def bytes(self, content: str) -> bytes | None:
@@ -154,21 +160,37 @@ class Cache:
         fields = (content, look.width, look.height, look.contrast, look.thumbnail)
         self._db.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?)", fields)
 
+    def embedded(self, fingerprint: str, contents: Iterable[str]) -> set[str]:
+        """Those of the contents that have a vector."""
+        query = "SELECT content FROM vectors WHERE fingerprint = ? AND content IN "
+        return {content for (content,) in self._rows(query, contents, fingerprint)}
+
     def has_vector(self, fingerprint: str, content: str) -> bool:
-        query = "SELECT 1 FROM vectors WHERE fingerprint = ? AND content = ?"
-        return self._db.execute(query, (fingerprint, content)).fetchone() is not None
+        return content in self.embedded(fingerprint, [content])
 
     def vectors(self, fingerprint: str, contents: Collection[str], dimension: int) -> Vectors:
         """The vectors of those contents, which must all be there: `(n, dimension)`."""
-        query = "SELECT vector FROM vectors WHERE fingerprint = ? AND content = ?"
-        vectors = np.empty((len(contents), dimension), np.float32)
-        for row, content in zip(vectors, contents, strict=True):
-            row[:] = np.frombuffer(self._db.execute(query, (fingerprint, content)).fetchone()[0], np.float32)
+        query = "SELECT content, vector FROM vectors WHERE fingerprint = ? AND content IN "
+        vectors, wanted = np.empty((len(contents), dimension), np.float32), iter(contents)
+        for at in range(0, len(contents), _BLOCK):
+            block = list(islice(wanted, _BLOCK))
+            found = dict(self._rows(query, block, fingerprint))
+            vectors[at : at + _BLOCK] = [np.frombuffer(found[content], np.float32) for content in block]
         return vectors
 
     def put_vectors(self, fingerprint: str, contents: Iterable[str], vectors: Vectors) -> None:
         """Keep the vectors of those contents."""
         rows = ((fingerprint, content, vector.tobytes()) for content, vector in zip(contents, vectors, strict=True))
+        self._change("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
+
+    def _rows(self, query: str, keys: Iterable[str], *given: str) -> Iterator[Any]:
+        """What the query, which ends with `IN`, finds for those keys, block by block."""
+        left = iter(keys)
+        while block := list(islice(left, _BLOCK)):
+            yield from self._db.execute(f"{query} (SELECT value FROM json_each(?))", (*given, json.dumps(block)))
+
+    def _change(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """All of it, or nothing."""
         self._db.execute("BEGIN IMMEDIATE")
         with self._db:
-            self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
+            self._db.executemany(statement, rows)

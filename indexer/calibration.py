@@ -19,8 +19,8 @@ from indexer.phone import in_studio, photographed
 from indexer.pipeline import Indexed
 from indexer.progress import Bar
 from shared.embedders import Embedder
-from shared.examples import seen
-from shared.images import VIEWS, decode
+from shared.examples import edge_seen, seen
+from shared.images import MAX_EDGE, VIEWS, decode
 from shared.refusals import Refusal
 from shared.vectors import Vectors, normalise, usable
 from shared.verdicts import Verdicts, evidence
@@ -77,9 +77,10 @@ class Photos:
     def _fill(self, pictures: Mapping[str, bytes], simulate: bool) -> None:
         """Embed together those of the pictures that the cache has not."""
         spec = self._embedder.spec
+        edge = MAX_EDGE if simulate else edge_seen(self._views, spec.image_size)
         seen_as = {}
         for key, data in pictures.items():
-            if self._cache.has_vector(spec.fingerprint, key) or isinstance(picture := decode(data), Refusal):
+            if self._cache.has_vector(spec.fingerprint, key) or isinstance(picture := decode(data, edge=edge), Refusal):
                 continue
             if simulate:
                 picture = photographed(picture, np.random.default_rng(int(key[:8], 16)))

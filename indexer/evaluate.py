@@ -154,9 +154,10 @@ def held_out_outcomes(snapshot: Snapshot, cache: Cache) -> list[Outcome]:
     if not several(owners[some]):
         return []
     images = [table.image(row) for row in some]
-    contents = [(known.good or known.content) if (known := cache.known(image.image_url)) else "" for image in images]
+    known = cache.known(image.image_url for image in images)
+    contents = [(had.good or had.content) if (had := known.get(image.image_url)) else "" for image in images]
     fingerprint = snapshot.spec.fingerprint
-    if not all(cache.has_vector(fingerprint, content) for content in contents):
+    if cache.embedded(fingerprint, contents) != set(contents):
         return []
     raw = cache.vectors(fingerprint, contents, snapshot.spec.dimension)
     parts = snapshot.manifest.quality.get("learned", {}).get("parts")

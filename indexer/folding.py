@@ -36,9 +36,9 @@ def _rows(change: Change, reading: Reading, cache: Cache, numbers: Iterator[int]
         return []
     rows = []
     for place, (image_id, url) in enumerate(reading.addresses(change.seq)):
-        if url.startswith(UPLOADED) or cache.known(url) is None:
+        if url.startswith(UPLOADED) or not cache.known([url]):
             cache.record(url, Validators("", ""), cache.keep(reading.data(change.seq, place) or b""))
-            cache.settle(url, usable=True)
+            cache.settle([url], usable=True)
         rows.append(CatalogRow(next(numbers), change.product_id, image_id, change.attributes, url))
     return rows
 

@@ -16,7 +16,6 @@ from indexer.report import RunReport
 from shared.errors import ConfigError
 from shared.files import replace_atomically
 from shared.gallery import Row, Section, Tile, page
-from shared.images import MAX_EDGE
 from shared.neighbours import Neighbours
 from shared.products import ProductImage, starts
 from shared.refusals import LIVE, Kind
@@ -124,7 +123,7 @@ def _plain(seen: Look | None) -> Iterator[tuple[Fault, str]]:
     """What is wrong with a picture by itself."""
     if seen and seen.contrast < _BLANK:
         yield Fault.BLANK, f"The picture has one colour: its contrast is {seen.contrast} of 255."
-    if seen and min(seen.width, seen.height) < _TINY and max(seen.width, seen.height) < MAX_EDGE:  # else it was shrunk
+    if seen and min(seen.width, seen.height) < _TINY:
         yield Fault.TINY, f"The picture has {seen.width} x {seen.height} pixels."
 
 

@@ -53,20 +53,25 @@ class Ledger:
         Raises `RunStopped` where more is lost than may be.
         """
         self._lost = 0
+        before = self._cache.known(self._outcomes)
+        usable, failed, gone = list[str](), list[str](), list[str]()
         for url, outcome in self._outcomes.items():
             final = self.bad.get(outcome, outcome) if isinstance(outcome, str) else outcome
-            known = self._cache.known(url)
+            known = before.get(url)
             if isinstance(final, str):
                 if self._network and (not known or known.failed or known.good != final):
-                    self._cache.settle(url, usable=True)
+                    usable.append(url)
             elif final.kind == Kind.GONE:
-                self._cache.forget(url)  # what was taken down must not come back
+                gone.append(url)  # what was taken down must not come back
             else:
-                self._cache.settle(url, usable=False)
+                failed.append(url)
                 if known and known.good and self._has_result(known.good):
                     self.tally.kept[url], final = final, known.good
             self._lost += isinstance(final, Refusal) or url in self.tally.kept
             self._outcomes[url] = final
+        self._cache.settle(usable, usable=True)
+        self._cache.settle(failed, usable=False)
+        self._cache.forget(gone)
         if refusal := next(iter(self.bad.values()), None):
             self._stop_if_hopeless(refusal)
 

@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 
-from shared.images import Picture
+from shared.images import Decoded
 
 _Pixels: TypeAlias = NDArray[np.int16]
 
-_SIDE, _MARGIN, _SCANNED = 32, 4, 128
+# What `look` needs of a picture's longer edge, in pixels.
+EDGE = 128
+_SIDE, _MARGIN = 32, 4
 # So that half a pixel's shift is no difference.
 _SOFT = ImageFilter.Kernel((3, 3), (1, 2, 1, 2, 4, 2, 1, 2, 1))
 # How the left, upper, right and lower edge move: all of them out or in, then each by itself; in pixels.
@@ -23,9 +25,9 @@ _FAR = 55.0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """`width` and `height` in pixels, as decoded. `contrast`, 0 to 255: how far the pixels are from their median
-    colour, but for the furthest 0.1 %; so a small thing on white has much, and a blank none. `thumbnail`: RGB bytes
-    `(32, 32, 3)`."""
+    """`width` and `height` in pixels, of the file, upright. `contrast`, 0 to 255: how far the pixels are from their
+    median colour, but for the furthest 0.1 %; so a small thing on white has much, and a blank none. `thumbnail`: RGB
+    bytes `(32, 32, 3)`."""
 
     width: int
     height: int
@@ -33,15 +35,15 @@ class Look:
     thumbnail: bytes
 
 
-def look(picture: Picture) -> Look:
+def look(seen: Decoded) -> Look:
     """Measure a picture."""
-    image = Image.fromarray(picture)
+    image = Image.fromarray(seen.picture)
     thumbnail = image.resize((_SIDE, _SIDE), Image.Resampling.BOX).tobytes()
-    image.thumbnail((_SCANNED, _SCANNED), Image.Resampling.BOX)
+    image.thumbnail((EDGE, EDGE), Image.Resampling.BOX)
     median = tuple(_quantile(channel, 0.5) for channel in image.split())
     red, green, blue = ImageChops.difference(image, Image.new("RGB", image.size, median)).split()
     away = ImageChops.lighter(ImageChops.lighter(red, green), blue)
-    return Look(picture.shape[1], picture.shape[0], _quantile(away, 0.999), thumbnail)
+    return Look(seen.width, seen.height, _quantile(away, 0.999), thumbnail)
 
 
 def _quantile(channel: Image.Image, share: float) -> int:

@@ -18,12 +18,12 @@ from indexer.cache import Cache, Known, content_hash
 from indexer.catalog import Catalog, CatalogRow
 from indexer.download import Downloader, Fetched, Limits, Unchanged
 from indexer.ledger import Ledger
-from indexer.look import Look, look
+from indexer.look import EDGE, Look, look
 from indexer.progress import Bar
 from indexer.report import RunReport
 from shared.embedders import Embedder
 from shared.errors import RunStopped
-from shared.images import Picture, decode, square
+from shared.images import Picture, decode_sized, square
 from shared.journal import UPLOADED
 from shared.products import ProductImage
 from shared.refusals import Kind, Refusal
@@ -97,6 +97,10 @@ class _Run:
     def __init__(self, ledger: Ledger, embedder: Embedder | None, cache: Cache, plan: Plan) -> None:
         self._ledger, self._embedder, self._cache, self._plan = ledger, embedder, cache, plan
         self._tally = ledger.tally
+        self._known = cache.known(ledger.urls)
+        self._vectors = set[str]()  # contents that had one when the run began
+        if embedder:
+            self._vectors = cache.embedded(embedder.spec.fingerprint, {had.content for had in self._known.values()})
         self._embedding: set[str] = set()
         self._decoding: dict[str, asyncio.Event] = {}
         self._queue: asyncio.Queue[tuple[str, Picture] | None] = asyncio.Queue(2 * BATCH)
@@ -130,7 +134,7 @@ class _Run:
 
     async def _settle(self, url: str) -> str | Refusal:
         """Bring one URL to its outcome. Returns what this run made of it, though an older picture may be kept."""
-        known = self._cache.known(url)
+        known = self._known.get(url)
         found = await self._fetch(url, known)
         outcome = found if isinstance(found, Refusal) else await self._embed(found)
         if isinstance(outcome, Refusal) and known and self._cache.has_bytes(known.good):
@@ -160,6 +164,8 @@ class _Run:
         return self._has_vector(content) or self._cache.has_bytes(content)
 
     def _has_vector(self, content: str) -> bool:
+        if content in self._vectors:
+            return True
         return self._embedder is not None and self._cache.has_vector(self._embedder.spec.fingerprint, content)
 
     async def _embed(self, found: _Content) -> str | Refusal:
@@ -228,8 +234,8 @@ class _Run:
 
 def _prepared(data: bytes, size: int) -> tuple[Picture, Look] | Refusal:
     """The picture as the network takes it, and what is measured of it."""
-    picture = decode(data)
-    return picture if isinstance(picture, Refusal) else (square(picture, size), look(picture))
+    found = decode_sized(data, edge=max(size, EDGE))
+    return found if isinstance(found, Refusal) else (square(found.picture, size), look(found))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

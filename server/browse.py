@@ -124,7 +124,7 @@ def _uploaded(journal: Journal, image: ProductImage, size: int) -> Response:
 
 
 def _jpeg(data: bytes, size: int) -> bytes:
-    picture = decode(data)
+    picture = decode(data, edge=size)
     if isinstance(picture, Refusal):
         raise BadPicture(picture.kind, picture.detail)
     image = Image.fromarray(picture)

@@ -90,7 +90,7 @@ def raw_vectors(embedder: Embedder, images: Sequence[bytes]) -> Vectors:
     """Images as the catalog's are embedded: `(n, d)`. Raises `BadPicture`, `NotReady`, `Busy`."""
     pictures = []
     for number, data in enumerate(images, 1):
-        picture = decode(data)
+        picture = decode(data, edge=embedder.spec.image_size)
         if isinstance(picture, Refusal):
             raise BadPicture(picture.kind, f"Image {number}: {picture.detail}")
         pictures.append(square(picture, embedder.spec.image_size))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
 from shared.images import decode
@@ -29,7 +28,7 @@ class Tile:
         """Its address, or that of a small JPEG in a data: URI; "" where the bytes are no picture."""
         if isinstance(self.picture, str):
             return self.picture
-        picture = decode(self.picture)
+        picture = decode(self.picture, edge=_THUMBNAIL)
         if isinstance(picture, Refusal):
             return ""
         image = Image.fromarray(picture)
@@ -62,5 +61,7 @@ class Section:
 
 def page(title: str, intro: str, sections: Sequence[Section]) -> str:
     """The page as HTML text."""
+    from jinja2 import Environment, FileSystemLoader  # most runs end without a page
+
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     return environment.get_template("gallery.html").render(title=title, intro=intro, sections=sections)

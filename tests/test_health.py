@@ -18,7 +18,7 @@ from indexer.report import RunReport, Tally
 from indexer.sample import product_files, shop_products
 from indexer.sources import Source
 from shared.embedders.registry import load
-from shared.images import decode
+from shared.images import Decoded, decode
 from shared.neighbours import Neighbours, nearest_products
 from shared.partition import Partition
 from shared.products import ProductImage, starts
@@ -71,11 +71,16 @@ def test_blank_and_tiny_pictures_are_found_and_small_things_on_white_are_not(cdn
     pale[150:350, 150:350] = 238
     pictures = {"white": plain(255), "black": plain(0), "noisy": noisy, "puck": puck, "pale": pale}
     cdn.answers.update({f"/{name}": encoded(picture) for name, picture in pictures.items()})
-    cdn.answers |= {"/small": drawn(1, (99, 200)), "/large": drawn(2, (100, 200)), "/banner": drawn(3, (4000, 300))}
+    cdn.answers |= {
+        "/small": drawn(1, (99, 200)),
+        "/large": drawn(2, (100, 200)),
+        "/banner": drawn(3, (4000, 300)),
+        "/thin": drawn(4, (4000, 99)),
+    }
     findings = examined(tmp_path, cdn.url, [f"p{n};{path[1:]}" for n, path in enumerate(cdn.answers)])
     assert of(Fault.BLANK, findings) == ["black", "noisy", "white"]
-    assert of(Fault.TINY, findings) == ["small"]
-    assert "99 x 200" in next(finding.detail for finding in findings if finding.kind == Fault.TINY)
+    assert of(Fault.TINY, findings) == ["small", "thin"]
+    assert ["99 x 200" in f.detail or "4000 x 99" in f.detail for f in findings if f.kind == Fault.TINY] == [True, True]
 
 
 def test_a_placeholder_is_one_picture_of_three_products(cdn: ImageServer, tmp_path: Path) -> None:
@@ -158,7 +163,7 @@ def test_a_second_run_finds_the_same_without_fetching_or_decoding(
     first = examined(tmp_path, cdn.url, rows)
     assert counts(first) == {"dead": 1, "blank": 1, "tiny": 2, "placeholder": 0, "duplicate": 1, "misfiled": 0}
     cdn.bodies.clear()
-    monkeypatch.setattr(pipeline, "decode", None)
+    monkeypatch.setattr(pipeline, "decode_sized", None)
     assert examined(tmp_path, cdn.url, rows) == first
     assert not cdn.bodies
 
@@ -253,6 +258,7 @@ def test_a_look_tells_copies_from_variants() -> None:
     one, other = (np.asarray(decode(drawn(seed, (400, 400)))) for seed in (1, 2))
     variant = one.copy()
     variant[:40, :40] = 255 - variant[:40, :40]
-    assert difference(look(one), look(one[::2, ::2])) < 5
-    assert difference(look(one), look(variant)) > 16
-    assert difference(look(one), look(other)) > 60
+    first, half, changed, second = (look(Decoded(seen, 400, 400)) for seen in (one, one[::2, ::2], variant, other))
+    assert difference(first, half) < 5
+    assert difference(first, changed) > 16
+    assert difference(first, second) > 60

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from shared import images
-from shared.images import Picture, decode, square
+from shared.images import Crop, Decoded, Picture, decode, decode_sized, square, views, views_edge
 from shared.refusals import Kind, Refusal
 from tests.conftest import SHARED, drawn, needs_shared
 
@@ -21,8 +21,8 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     return file.getvalue()
 
 
-def picture(data: bytes) -> Picture:
-    found = decode(data)
+def picture(data: bytes, crop: Crop | None = None, edge: int = images.MAX_EDGE) -> Picture:
+    found = decode(data, crop, edge)
     assert not isinstance(found, Refusal), found
     return found
 
@@ -92,6 +92,65 @@ def test_large_pictures_are_reduced() -> None:
 
 
 @pytest.mark.parametrize(
+    ("size", "edge", "shape"),
+    [
+        ((1340, 1072), 348, (536, 670)),
+        ((1072, 1340), 670, (670, 536)),
+        ((1072, 1340), 671, (1024, 819)),
+        ((4000, 3000), 348, (375, 500)),
+        ((4000, 3000), 580, (750, 1000)),
+        ((4000, 100), 348, (13, 500)),
+        ((348, 348), 348, (348, 348)),
+        ((100, 80), 348, (80, 100)),
+        ((5000, 4900), 64, (103, 105)),
+    ],
+)
+def test_a_jpeg_is_decoded_to_what_is_needed(size: tuple[int, int], edge: int, shape: tuple[int, int]) -> None:
+    found = decode_sized(saved(scene().resize(size), "JPEG"), edge=edge)
+    assert isinstance(found, Decoded)
+    assert found.picture.shape == (*shape, 3)
+    assert (found.width, found.height) == size
+
+
+def test_other_formats_are_shrunk_towards_what_is_needed() -> None:
+    for kind in ("PNG", "WEBP", "GIF"):
+        assert picture(saved(scene().resize((1600, 800)), kind), edge=348).shape == (267, 534, 3)
+        assert picture(saved(scene().resize((600, 300)), kind), edge=348).shape == (300, 600, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_of_a_crop_as_much_is_decoded_as_its_own_pixels_need(orientation: int) -> None:
+    """Also turned on its side, and where the picture is decoded to a fraction of its size."""
+    upright = Image.fromarray(np.random.default_rng(0).integers(0, 256, (15, 20, 3), np.uint8)).resize((2000, 1500))
+    turns = Image.Transpose
+    stored = {2: turns.FLIP_LEFT_RIGHT, 3: turns.ROTATE_180, 4: turns.FLIP_TOP_BOTTOM, 5: turns.TRANSPOSE}
+    stored |= {6: turns.ROTATE_90, 7: turns.TRANSVERSE, 8: turns.ROTATE_270}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = upright.transpose(stored[orientation]) if orientation > 1 else upright
+    found = decode_sized(saved(image, "JPEG", exif=exif, quality=95), Crop(200, 300, 1000, 400), 250)
+    assert isinstance(found, Decoded)
+    assert (found.width, found.height) == (2000, 1500)
+    assert found.picture.shape == (100, 250, 3)
+    wanted = np.asarray(upright.crop((200, 300, 1200, 700)).reduce(4), int)
+    assert np.abs(found.picture - wanted).mean() < 4
+    assert picture(saved(image, "JPEG", exif=exif), Crop(200, 300, 400, 200), 250).shape == (200, 400, 3)
+
+
+def test_the_smallest_view_has_the_pixels_that_it_needs() -> None:
+    photo = picture(saved(scene().resize((4640, 2320)), "JPEG"), edge=views_edge(348))
+    assert photo.shape == (290, 580, 3)
+    assert views(photo, 348).shape == (4, 348, 348, 3)
+    assert int(0.6 * photo.shape[1]) == 348
+
+
+@needs_shared
+def test_a_jpeg_that_cannot_be_decoded_to_less_is_decoded_whole() -> None:
+    data = (SHARED / "hostile" / "files" / "0982_random8_94x97_lossless_psv7_pt6.jpg").read_bytes()
+    assert picture(data, edge=16).shape == picture(data).shape
+
+
+@pytest.mark.parametrize(
     ("data", "kind"),
     [
         (b"", Kind.EMPTY),
@@ -135,13 +194,15 @@ def test_square_shows_all_of_the_picture_on_white() -> None:
 
 @needs_shared
 def test_hostile_pictures_end_as_expected() -> None:
+    """To whatever size they are decoded, and in part, too."""
     wrong = []
     with (SHARED / "hostile" / "manifest.csv").open(newline="") as file:
         for case in csv.DictReader(file):
-            found = decode((SHARED / "hostile" / "files" / case["file"]).read_bytes())
-            became = "refuse" if isinstance(found, Refusal) else "decode"
-            if case["expectation"] not in ("safe", became):
-                wrong.append((case["file"], became))
+            data = (SHARED / "hostile" / "files" / case["file"]).read_bytes()
+            for crop, edge in ((None, images.MAX_EDGE), (None, 32), (Crop(0, 0, 1, 0.5), 32)):
+                became = "refuse" if isinstance(decode(data, crop, edge), Refusal) else "decode"
+                if case["expectation"] not in ("safe", became):
+                    wrong.append((case["file"], became, edge))
     assert not wrong
 
 

@@ -283,3 +283,27 @@ def test_two_runs_share_the_cache(tmp_path: Path) -> None:
         one.record("u", Validators("", ""), "c")
         other.record("v", Validators("", ""), "c")
         assert one.known("v") == other.known("v")
+
+
+def test_what_is_kept_is_read_in_blocks_and_in_the_order_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.cache._BLOCK", 2)
+    names = list("abcde")
+    with Cache(tmp_path) as cache:
+        cache.put_vectors("n", names, np.arange(10, dtype=np.float32).reshape(5, 2))
+        assert cache.vectors("n", [*"ecbae"], 2)[:, 0].tolist() == [8, 4, 2, 0, 8]
+        assert cache.embedded("n", [*"axcye"]) == {"a", "c", "e"}
+        assert not cache.embedded("other", names)
+        for name in names:
+            cache.record(name, Validators("tag " + name, ""), name.upper())
+        cache.settle(names[:3], usable=True)
+        cache.settle(names[1:4], usable=False)
+        cache.forget(["c"])
+        found = cache.known([*names, "x"])
+        assert cache.known([]) == {}
+    settled = {url: (had.validators.etag, had.content, had.good, had.failed) for url, had in found.items()}
+    assert settled == {
+        "a": ("tag a", "A", "A", False),
+        "b": ("tag b", "B", "B", True),
+        "d": ("tag d", "D", "", True),
+        "e": ("tag e", "E", "", False),
+    }
