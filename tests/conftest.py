@@ -6,6 +6,7 @@ import http.server
 import io
 import os
 import random
+import resource
 import shutil
 import socket
 import subprocess
@@ -185,6 +186,17 @@ def snapshot_of(
     with exclusive(data, partition):
         activate(data, partition, write_snapshot(data, draft))
     return Snapshot.current(data, partition)
+
+
+def no_larger_than(limit: int) -> dict[str, Any]:
+    """What to give to `subprocess` so that no file which the process writes can have more bytes than that.
+
+    It writes no bytecode. Python 3.11 keeps the beginning of a `.pyc` that is cut off, and then nobody can import it.
+    """
+    return {
+        "preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        "env": {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    }
 
 
 def free_port() -> int:

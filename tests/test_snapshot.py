@@ -1,7 +1,6 @@
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import time
@@ -31,7 +30,7 @@ from shared.snapshot import (
     snapshot_ids,
     verify,
 )
-from tests.conftest import HOCKEY, ROOT, drawn, often, snapshot_of, unit
+from tests.conftest import HOCKEY, ROOT, drawn, no_larger_than, often, snapshot_of, unit
 
 VECTORS = unit([1, 0, 0], [0, 1, 0], [0, 1, 1])
 WRITER = """
@@ -252,13 +251,8 @@ def test_a_full_disk_is_an_error_and_leaves_the_old_snapshot_and_no_debris(tmp_p
     index, neighbours = 700 * 64 * 4 + 45, 700 * 100 * 4 + 128  # the largest files
 
     def limited(limit: int) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [sys.executable, "-c", WRITER, str(tmp_path), "1"],
-            cwd=ROOT,
-            capture_output=True,
-            check=False,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        )
+        command = [sys.executable, "-c", WRITER, str(tmp_path), "1"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, check=False, **no_larger_than(limit))
 
     for limit in (*range(0, neighbours, 64 * 1024), index - 10, index - 1, neighbours - 10, neighbours - 1):
         done = limited(limit)
