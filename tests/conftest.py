@@ -199,6 +199,14 @@ def no_larger_than(limit: int) -> dict[str, Any]:
     }
 
 
+def until(holds: Callable[[], object], seconds: float = 15) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def free_port() -> int:
     """A port below the ephemeral range that nobody listens on. SeaweedFS also takes the one 10,000 above."""
     while True:
