@@ -208,13 +208,28 @@ def until(holds: Callable[[], object], seconds: float = 15) -> None:
 
 
 def free_port() -> int:
-    """A port below the ephemeral range that nobody listens on. SeaweedFS also takes the one 10,000 above."""
+    """A port below the ephemeral range that nobody listens on. SeaweedFS also takes the one 10,000 above.
+
+    Nobody else is given either of them for a minute, not even by other tests that run on this machine.
+    """
     while True:
-        port = random.randrange(12_000, 22_000)
-        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 10_000))
+        port = random.SystemRandom().randrange(12_000, 22_000)  # whatever seed a test sets
+        with contextlib.suppress(OSError):
+            for each in (port, port + 10_000):
+                reserve(each)
             return port
+
+
+def reserve(port: int) -> None:
+    """Take a port, and leave it in TIME_WAIT. Who sets SO_REUSEADDR, as servers do, may listen on it; who binds it
+    without that, as this does, may not. Raises `OSError` where somebody has it.
+    """
+    with socket.socket() as listener, socket.socket() as client:
+        listener.bind(("127.0.0.1", port))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.listen()
+        client.connect(listener.getsockname())
+        listener.accept()[0].close()  # who closes first waits
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
