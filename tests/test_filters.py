@@ -324,6 +324,20 @@ def test_pages_fit_together(tmp_path: Path, how: dict[str, Any]) -> None:
         assert len(whole) == 199 if "collapse" not in how else 20 < len(whole) < 150
 
 
+def test_pages_fit_together_where_the_search_rounds_otherwise_than_the_table(tmp_path: Path) -> None:
+    products, _ = catalog(3, 200)
+    vectors = normalise(np.random.default_rng(3).normal(size=(len(products), 4)).astype(np.float32))
+    snapshot = snapshot_of(tmp_path, products, vectors)
+    table = snapshot.neighbours
+    snapshot.neighbours = Neighbours(table.rows, (table.scores - np.float32(0.000002)).round(6))
+    whole = similar_to_product(snapshot, "p0", Wanted(1000))
+    pages = [similar_to_product(snapshot, "p0", Wanted(7, offset=offset)) for offset in range(0, 210, 7)]
+    assert [answer for page in pages for answer in page] == whole
+    assert len({answer.image.product_id for answer in whole}) == len(whole) == 199
+    assert [answer.rank for answer in whole] == list(range(1, 200))
+    assert [answer.score for answer in whole] == sorted((answer.score for answer in whole), reverse=True)
+
+
 @pytest.mark.parametrize(
     "wanted",
     [
