@@ -63,8 +63,8 @@ demo: $(VENV)/installed ## See it work on a drawn sports shop, or on your pictur
 bench: $(VENV)/installed ## See how fast it is: [BENCH=embed|pipeline|search|serve|load DATASET=folder LIMIT=100]
 	@$(RUN) -m bench
 
-test: $(VENV)/dev ## Run the tests
-	@$(RUN) -m pytest
+test: $(VENV)/dev ## Run the tests: [THOROUGH=1 ORDER=random]
+	@$(RUN) -m pytest $(if $(filter random,$(ORDER)),-p randomly -v)
 
 check: $(VENV)/dev ## Check style and types
 	@$(RUN) -m ruff format --check --quiet . && $(RUN) -m ruff check --quiet . && $(RUN) -m mypy

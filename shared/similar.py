@@ -125,14 +125,29 @@ def _since_changed(snapshot: Snapshot, product_id: str, product: int, wanted: Wa
 def _near(
     snapshot: Snapshot, product: int, table: _Ranking, wanted: Wanted, without: frozenset[int] = frozenset()
 ) -> list[Neighbour]:
-    """The answers to a product: from what a table knows of its nearest, where that is enough."""
-    if not (wanted.arranged or wanted.filter):
-        others = ~np.isin(snapshot.products.owners(table.rows), _numbers(snapshot, wanted.exclude))
-        ranking = _alike(snapshot, table.where(others), wanted, "product")
-        if ranking.whole or len(ranking.rows) >= wanted.last:
-            return _page(snapshot, ranking, "product", wanted)
+    """The answers to a product: first what a table knows of its nearest, then what a search finds beyond.
+
+    The two round a score differently now and then. So a product has one rank, whatever page it is asked for on, and
+    what was found beyond scores no more than what the table knows.
+    """
+    apart = without | {product}
+    if wanted.arranged or wanted.filter:
+        asks = asking(snapshot.products, snapshot.store, product)
+        return similar_to_vectors(snapshot, asks, wanted, "product", apart)
+    owners = snapshot.products.owners(table.rows)
+    ranking = _alike(snapshot, table.where(~np.isin(owners, _numbers(snapshot, wanted.exclude))), wanted, "product")
+    if ranking.whole or len(ranking.rows) >= wanted.last:
+        return _page(snapshot, ranking, "product", wanted)
+    found = _answers(snapshot, ranking.rows, ranking.scores, ranking.evidence, "product")
+    beyond = replace(wanted, k=wanted.last - len(found), offset=0)
     asks = asking(snapshot.products, snapshot.store, product)
-    return similar_to_vectors(snapshot, asks, wanted, "product", without | {product})
+    known, least = len(found), found[-1].score if found else 1.0
+    found += similar_to_vectors(snapshot, asks, beyond, "product", apart.union(owners.tolist()))
+    page = enumerate(found[wanted.offset : wanted.last], wanted.offset + 1)
+    return [
+        answer._replace(rank=rank, score=min(answer.score, least) if rank > known else answer.score)
+        for rank, answer in page
+    ]
 
 
 def similar_to_photo(snapshot: Snapshot, embedder: Embedder, photo: bytes, wanted: Wanted = TEN) -> list[Neighbour]:

@@ -270,7 +270,7 @@ class Snapshot:
         self.neighbours: Neighbours = open_neighbours(folder, self.products.count)
         self.store = stores.open_store(folder)
         self.projection = Projection.open(folder, listed)
-        self._columns = open_columns(folder, self.products.rows) if "columns.jsonl" in listed else None
+        self._columns: Columns | None = open_columns(folder, self.products.rows)
         self._reading_columns = Lock()
         self.verdicts = Verdicts.from_manifest(self.manifest.quality)
         wanted = self.manifest
@@ -334,13 +334,11 @@ class Snapshot:
 
     @property
     def columns(self) -> Columns:
-        """What the rows' attributes are. Early snapshots have them read from their lines, once."""
+        """What the rows' attributes are."""
         with self._reading_columns:
-            if self._columns is None and self.overlay:
-                self._columns = self.overlay.columns()
             if self._columns is None:
-                rows = range(self.products.rows)
-                self._columns = columns_of(self.products.image(row).attributes for row in rows)
+                assert self.overlay
+                self._columns = self.overlay.columns()
             return self._columns
 
     def allowed(self, wanted: Filter) -> NDArray[np.bool_]:

@@ -6,6 +6,7 @@ import http.server
 import io
 import os
 import random
+import resource
 import shutil
 import socket
 import subprocess
@@ -148,9 +149,8 @@ def cdn() -> Iterator[ImageServer]:
 
 
 def plan(max_failures: float = 0.2, retry_failed: bool = False, **limits: float) -> Plan:
-    """A run with short deadlines."""
-    quick = {"connect": 1.0, "read": 0.5, "total": 1.0, "tries": 2, **limits}
-    return Plan(max_failures, retry_failed, Limits(**quick))  # type: ignore[arg-type]
+    """A run that tries twice, with the deadlines of a user: a busy machine keeps them too."""
+    return Plan(max_failures, retry_failed, Limits(**{"tries": 2, **limits}))  # type: ignore[arg-type]
 
 
 def run(data: Path, csv: str, template: str, how: Plan | None = None, model: str = "colour_grid") -> Indexed:
@@ -187,14 +187,48 @@ def snapshot_of(
     return Snapshot.current(data, partition)
 
 
+def no_larger_than(limit: int) -> dict[str, Any]:
+    """What to give to `subprocess` so that no file which the process writes can have more bytes than that.
+
+    It writes no bytecode. Python 3.11 keeps the beginning of a `.pyc` that is cut off, and then nobody can import it.
+    """
+    return {
+        "preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        "env": {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    }
+
+
+def until(holds: Callable[[], object], seconds: float = 15) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def free_port() -> int:
-    """A port below the ephemeral range that nobody listens on. SeaweedFS also takes the one 10,000 above."""
+    """A port below the ephemeral range that nobody listens on. SeaweedFS also takes the one 10,000 above.
+
+    Nobody else is given either of them for a minute, not even by other tests that run on this machine.
+    """
     while True:
-        port = random.randrange(12_000, 22_000)
-        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 10_000))
+        port = random.SystemRandom().randrange(12_000, 22_000)  # whatever seed a test sets
+        with contextlib.suppress(OSError):
+            for each in (port, port + 10_000):
+                reserve(each)
             return port
+
+
+def reserve(port: int) -> None:
+    """Take a port, and leave it in TIME_WAIT. Who sets SO_REUSEADDR, as servers do, may listen on it; who binds it
+    without that, as this does, may not. Raises `OSError` where somebody has it.
+    """
+    with socket.socket() as listener, socket.socket() as client:
+        listener.bind(("127.0.0.1", port))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.listen()
+        client.connect(listener.getsockname())
+        listener.accept()[0].close()  # who closes first waits
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 60) -> None:

@@ -21,7 +21,7 @@ from server.fetch import Address, Fetch, Safety, is_public
 from server.reload import Snapshots
 from shared.errors import BadPicture, BadQuestion, Busy
 from shared.images import MAX_BYTES
-from tests.conftest import SHARED, ImageServer, drawn, reply, snapshot_of, stalled
+from tests.conftest import SHARED, ImageServer, drawn, reply, snapshot_of, stalled, until
 from tests.test_app import results, vectors
 
 LOOPBACK = ipaddress.ip_address("127.0.0.1")
@@ -348,7 +348,7 @@ def test_only_so_many_photos_are_fetched_at_once(cdn: ImageServer) -> None:
     waiting = [threading.Thread(target=kind, args=(fetch, url)) for _ in range(8)]
     for thread in waiting:
         thread.start()
-    time.sleep(0.5)
+    until(lambda: cdn.requests["/x"] == 8)
     with pytest.raises(Busy, match="8 photos"):
         fetch(url)
     for thread in waiting:

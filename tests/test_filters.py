@@ -18,7 +18,6 @@ from shared.similar import Wanted, similar_to, similar_to_product, similar_to_ve
 from shared.snapshot import Snapshot
 from shared.vectors import normalise
 from tests.conftest import snapshot_of, unit
-from tests.test_golden import FOLDERS, KEY
 
 ROWS: list[dict[str, str]] = [
     {"brand": "CCM", "price": "19.99", "in stock": "True", "note": 'a "b", c'},
@@ -114,16 +113,6 @@ def test_columns_on_disk_are_those_in_memory(tmp_path: Path) -> None:
     with pytest.raises(SnapshotError, match="3 rows"):
         open_columns(tmp_path, 3)
     assert columns_of([{}, {}]).names == []
-
-
-def test_a_snapshot_without_the_files_has_the_same_columns(tmp_path: Path) -> None:
-    now = snapshot_of(tmp_path, ["p", "q"], normalise(np.eye(2, dtype=np.float32)))
-    assert now.columns.column("name").values == ["p!", "q!"]
-    old = Snapshot(FOLDERS[0], KEY)
-    assert not (FOLDERS[0] / "columns.jsonl").exists()
-    wanted = parse(["name:block 3,block 7"])
-    assert wanted
-    assert np.flatnonzero(old.columns.mask(wanted)).tolist() == [6, 7, 14, 15]
 
 
 def test_a_mask_is_computed_once_and_cannot_be_changed() -> None:
@@ -322,6 +311,20 @@ def test_pages_fit_together(tmp_path: Path, how: dict[str, Any]) -> None:
         assert [answer for page in pages for answer in page] == whole
         assert len({answer.image.product_id for answer in whole}) == len(whole)
         assert len(whole) == 199 if "collapse" not in how else 20 < len(whole) < 150
+
+
+def test_pages_fit_together_where_the_search_rounds_otherwise_than_the_table(tmp_path: Path) -> None:
+    products, _ = catalog(3, 200)
+    vectors = normalise(np.random.default_rng(3).normal(size=(len(products), 4)).astype(np.float32))
+    snapshot = snapshot_of(tmp_path, products, vectors)
+    table = snapshot.neighbours
+    snapshot.neighbours = Neighbours(table.rows, (table.scores - np.float32(0.000002)).round(6))
+    whole = similar_to_product(snapshot, "p0", Wanted(1000))
+    pages = [similar_to_product(snapshot, "p0", Wanted(7, offset=offset)) for offset in range(0, 210, 7)]
+    assert [answer for page in pages for answer in page] == whole
+    assert len({answer.image.product_id for answer in whole}) == len(whole) == 199
+    assert [answer.rank for answer in whole] == list(range(1, 200))
+    assert [answer.score for answer in whole] == sorted((answer.score for answer in whole), reverse=True)
 
 
 @pytest.mark.parametrize(

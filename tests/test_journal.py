@@ -1,6 +1,5 @@
 """The journal of live changes: what is acknowledged is there, whole, whoever is killed and however full the disk is."""
 
-import resource
 import signal
 import sqlite3
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 
 from shared.errors import NotKept, UnknownProduct
 from shared.journal import Journal, LiveImage, Pins
-from tests.conftest import HOCKEY, ROOT
+from tests.conftest import HOCKEY, ROOT, no_larger_than
 
 # Puts products with two images each, for ever, and says so each time.
 WRITER = """
@@ -47,7 +46,7 @@ def writer(data: Path, name: str, count: int, limit: int | None = None) -> "subp
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=limit and (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))),
+        **(no_larger_than(limit) if limit else {}),
     )
 
 

@@ -31,7 +31,7 @@ from server.upload import MOST_IMAGES
 from shared.embedders.registry import load
 from shared.images import decode, square
 from shared.vectors import normalise
-from tests.conftest import ROOT, ImageServer, drawn, free_port, serving, snapshot_of, stalled, wait_for
+from tests.conftest import ROOT, ImageServer, drawn, free_port, serving, snapshot_of, stalled, until, wait_for
 from tests.test_turns import commands, master, parent_of
 
 KEY = "open sesame"
@@ -473,6 +473,7 @@ def test_no_acknowledged_change_is_lost_under_load_and_kills(data: Path, monkeyp
         wanted = {name: seed for editor in editors for name, seed in editor.wanted.items()}
         assert sum(editor.broken for editor in editors) > 0
         assert asked.count(200) > 20
+        until(lambda: len(workers(base)) == 2)
         time.sleep(1)
         check_every_worker(base, wanted)
         # and the whole server

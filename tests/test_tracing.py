@@ -12,8 +12,8 @@ from server.config import ServerConfig
 from server.reload import Snapshots
 from server.tracing import trace
 from shared.errors import ConfigError
-from tests.conftest import serving, snapshot_of, unit
-from tests.test_turns import ask, until
+from tests.conftest import serving, snapshot_of, unit, until
+from tests.test_turns import ask
 
 SIMILAR = "/v1/371/0341/products/p1/similar"
 RULE = "/v1/<department>/<domain>/products/<id:product_id>/similar"

@@ -33,7 +33,7 @@ from shared.errors import Busy, NotReady
 from shared.images import decode, square
 from shared.snapshot import Snapshot
 from shared.vectors import normalise
-from tests.conftest import HOCKEY, drawn, serving, snapshot_of
+from tests.conftest import HOCKEY, drawn, serving, snapshot_of, until
 
 SEARCH = "/v1/371/0341/search?k=5"
 SIMILAR = "/v1/371/0341/products/p3/similar"
@@ -86,13 +86,6 @@ def running(pid: int) -> bool:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
-
-
-def until(what: Any, seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_photos_from_many_threads_get_the_answers_of_one_process(data: Path) -> None:
