@@ -1,9 +1,11 @@
 """Fits the space that is searched to a catalog, by a recipe: which parts of the method are used.
 
+- `root`: signed square roots. Every other part begins with them; alone they are for networks whose values have signs,
+  because a few of those are far larger than the others.
 - `centre`: subtract the catalog's mean.
 - `within`: whiten by the scatter within products (linear discriminant analysis; ridge as in Friedman, "Regularized
   Discriminant Analysis", JASA 1989).
-- `middle`: do so in the network's middle instead of its head.
+- `middle`: do so in the network's middle, `instead` of its head or `beside` it: two blocks, whitened each by itself.
 - `pull`: draw each image towards its product's mean (the nearest class mean of Mensink et al., TPAMI 2013, in part).
 - `photos`: how shoppers' photos are used. `centre` them on their own mean; `whiten` by their spread; `adapt` the
   catalog's vectors to the photos assigned to them (soft k-means that starts from the catalog); `teach`: those
@@ -13,7 +15,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +35,10 @@ _LESSONS, _TAUGHT_SHARPNESS = 4, 25.0
 class Recipe:
     """Which parts are used."""
 
+    root: bool = False
     centre: bool = False
     within: bool = False
-    middle: bool = False
+    middle: str = ""
     pull: bool = False
     photos: str = ""
 
@@ -61,6 +64,10 @@ class Features:
     def middle(self) -> Vectors:
         return np.nan_to_num(rooted(self.raw[:, self.width :]), copy=False)
 
+    @property
+    def has_middle(self) -> bool:
+        return bool(self.raw.shape[1] > self.width)
+
     def __len__(self) -> int:
         return len(self.raw)
 
@@ -74,13 +81,41 @@ def fit(
 ) -> tuple[Projection | None, Vectors]:
     """Fit by a recipe; `smaller`: in fewer dimensions. Returns the projection, and the catalog's rows in its space.
 
-    Without any part, no projection, and the rows as they are: square roots pay only where vectors are centred.
+    Without any part, no projection, and the rows as they are.
     """
     if recipe == Recipe():
         return None, images.plain
-    part = images.middle if recipe.middle else images.head
-    start = images.width if recipe.middle else 0
-    shown = (photos.middle if recipe.middle else photos.head) if photos and recipe.photos else None
+    shown = photos if recipe.photos else None
+    head, middle = partial(_block, 0, owners, recipe, smaller), partial(_block, images.width, owners, recipe, smaller)
+    fitted = [] if recipe.middle == "instead" else [head(images.head, shown.head if shown else None)]
+    if recipe.middle:
+        fitted.append(middle(images.middle, shown.middle if shown else None))
+    projection = Projection(tuple(block for block, _ in fitted))
+    rows = joined([of_block for _, of_block in fitted])
+    del fitted
+    if recipe.pull:
+        rows = pulled(rows, _means(rows, owners)[owners])
+    if shown is None or recipe.photos not in ("adapt", "teach"):
+        return projection, rows
+    asked = asked_by(projection, shown)
+    rows = normalise(_KEPT * rows + (1 - _KEPT) * _adapted(_means(rows, owners), asked)[owners])
+    if recipe.photos == "adapt":
+        return projection, rows
+    taught, products = _taught(asked @ _means(rows, owners).T, shown.middle, images.width)
+    return Projection((*projection.blocks, taught)), joined([rows, products[owners]])
+
+
+def asked_by(projection: Projection | None, photos: Features) -> Vectors:
+    """Photos seen in one view each, as the queries that they are in that space."""
+    if projection is None:
+        return photos.plain
+    return joined([block.apply(photos.middle if block.start else photos.head, 1) for block in projection.blocks])
+
+
+def _block(
+    start: int, owners: Owners, recipe: Recipe, smaller: bool, part: Vectors, shown: Vectors | None
+) -> tuple[Block, Vectors]:
+    """The block of one part of the vectors, rooted, of catalog images and of photos; and the images' rows in it."""
     centre = part.mean(axis=0) if recipe.centre or recipe.photos else np.zeros(part.shape[1], np.float32)
     photo_centre = shown.mean(axis=0) if shown is not None else centre
     matrix = None
@@ -93,17 +128,7 @@ def fit(
         matrix = axes if matrix is None else matrix @ axes
     means = np.stack([centre, photo_centre]).astype(np.float32)
     block = Block(start, means, None if matrix is None else np.ascontiguousarray(matrix, np.float32))
-    rows = block.apply(part, 0)
-    if recipe.pull:
-        rows = pulled(rows, _means(rows, owners)[owners])
-    if photos is None or shown is None or recipe.photos not in ("adapt", "teach"):
-        return Projection((block,)), rows
-    asked = block.apply(shown, 1)
-    rows = normalise(_KEPT * rows + (1 - _KEPT) * _adapted(_means(rows, owners), asked)[owners])
-    if recipe.photos == "adapt":
-        return Projection((block,)), rows
-    taught, products = _taught(asked @ _means(rows, owners).T, photos.middle, images.width)
-    return Projection((block, taught)), joined([rows, products[owners]])
+    return block, block.apply(part, 0)
 
 
 def _taught(likeness: Vectors, middle: Vectors, start: int) -> tuple[Block, Vectors]:
