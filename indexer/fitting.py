@@ -15,7 +15,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, partial, reduce
+from functools import cached_property, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,15 @@ class Features:
     def middle(self) -> Vectors:
         return np.nan_to_num(rooted(self.raw[:, self.width :]), copy=False)
 
+    @cached_property
+    def spread(self) -> Vectors:
+        """The head's main axes, the strong ones damped a little: `(d, k)`."""
+        return _spread(self.head)
+
+    def part(self, start: int) -> Vectors:
+        """The part that begins at `start`: the head, or the middle."""
+        return self.middle if start else self.head
+
     @property
     def has_middle(self) -> bool:
         return bool(self.raw.shape[1] > self.width)
@@ -86,18 +95,14 @@ def fit(
     if recipe == Recipe():
         return None, images.plain
     shown = photos if recipe.photos else None
-    head, middle = partial(_block, 0, owners, recipe, smaller), partial(_block, images.width, owners, recipe, smaller)
-    fitted = [] if recipe.middle == "instead" else [head(images.head, shown.head if shown else None)]
-    if recipe.middle:
-        fitted.append(middle(images.middle, shown.middle if shown else None))
-    projection = Projection(tuple(block for block, _ in fitted))
-    rows = joined([of_block for _, of_block in fitted])
-    del fitted
+    starts = [0] * (recipe.middle != "instead") + [images.width] * bool(recipe.middle)
+    projection = Projection(tuple(_block(start, images, owners, shown, recipe, smaller) for start in starts))
+    rows = placed(projection, images, 0)
     if recipe.pull:
         rows = pulled(rows, _means(rows, owners)[owners])
     if shown is None or recipe.photos not in ("adapt", "teach"):
         return projection, rows
-    asked = asked_by(projection, shown)
+    asked = placed(projection, shown, 1)
     rows = normalise(_KEPT * rows + (1 - _KEPT) * _adapted(_means(rows, owners), asked)[owners])
     if recipe.photos == "adapt":
         return projection, rows
@@ -105,30 +110,30 @@ def fit(
     return Projection((*projection.blocks, taught)), joined([rows, products[owners]])
 
 
-def asked_by(projection: Projection | None, photos: Features) -> Vectors:
-    """Photos seen in one view each, as the queries that they are in that space."""
+def placed(projection: Projection | None, pictures: Features, kind: int) -> Vectors:
+    """Catalog images (0), or photos (1) seen in one view each, in that space."""
     if projection is None:
-        return photos.plain
-    return joined([block.apply(photos.middle if block.start else photos.head, 1) for block in projection.blocks])
+        return pictures.plain
+    return joined([block.apply(pictures.part(block.start), kind) for block in projection.blocks])
 
 
 def _block(
-    start: int, owners: Owners, recipe: Recipe, smaller: bool, part: Vectors, shown: Vectors | None
-) -> tuple[Block, Vectors]:
-    """The block of one part of the vectors, rooted, of catalog images and of photos; and the images' rows in it."""
+    start: int, images: Features, owners: Owners, shown: Features | None, recipe: Recipe, smaller: bool
+) -> Block:
+    """The block of the part of the vectors that begins at `start`."""
+    part = images.part(start)
     centre = part.mean(axis=0) if recipe.centre or recipe.photos else np.zeros(part.shape[1], np.float32)
-    photo_centre = shown.mean(axis=0) if shown is not None else centre
+    photo_centre = shown.part(start).mean(axis=0) if shown else centre
     matrix = None
     if recipe.within:
         matrix = whitening(_within(part, owners), _RIDGE)
-    elif shown is not None and recipe.photos != "centre":
-        matrix = _spread(shown - photo_centre)
+    elif shown and recipe.photos != "centre":
+        matrix = _spread(shown.middle) if start else shown.spread
     if smaller and (part if matrix is None else matrix).shape[1] > DIMENSION and len(part) > 4 * DIMENSION:
         axes = _principal(part, Block(start, centre[None], matrix))
         matrix = axes if matrix is None else matrix @ axes
     means = np.stack([centre, photo_centre]).astype(np.float32)
-    block = Block(start, means, None if matrix is None else np.ascontiguousarray(matrix, np.float32))
-    return block, block.apply(part, 0)
+    return Block(start, means, None if matrix is None else np.ascontiguousarray(matrix, np.float32))
 
 
 def _taught(likeness: Vectors, middle: Vectors, start: int) -> tuple[Block, Vectors]:
@@ -185,8 +190,8 @@ def whitening(scatter: Vectors, ridge: float) -> Vectors:
 
 
 def _spread(photos: Vectors) -> Vectors:
-    """The photos' main axes, the strong ones damped a little."""
-    values, axes = np.linalg.eigh(photos.T @ photos / len(photos))
+    apart = photos - photos.mean(axis=0)
+    values, axes = np.linalg.eigh(apart.T @ apart / len(apart))
     kept = np.argsort(-values)[:DIMENSION]
     return np.asarray(axes[:, kept] * np.maximum(values[kept], 1e-9) ** _SPREAD)
 

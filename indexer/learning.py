@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.fitting import Features, Owners, Recipe, asked_by, fit
+from indexer.fitting import Features, Owners, Recipe, fit, placed
 from shared.examples import photo_vector
 from shared.projection import Projection, rooted
 from shared.vectors import Vectors
@@ -57,7 +57,7 @@ class Fold:
 
     def first_answers(self, raw: Vectors) -> Owners:
         """The product that each held-out image finds first, `raw` `(n, d)` being the whole catalog's."""
-        return _answers(asked_by(self.projection, Features(raw[self.asks], self.plain)), self.rows, self.owners)
+        return _answers(placed(self.projection, Features(raw[self.asks], self.plain), 1), self.rows, self.owners)
 
     def scores(self, queries: Vectors) -> Vectors:
         """Unit vectors `(m, k)` -> the score of each product `(m, products)`."""
@@ -121,7 +121,9 @@ def learn(raw: Vectors, owners: Owners, plain: int, photos: Vectors | None = Non
         # Centring on the photos' own mean is not judged: agreement cannot tell a space with an offset from one without.
         recipe = replace(recipe, photos="centre")
         ways = [{"photos": way} for way in _ways(few, few_owners, shown, recipe)]
-        recipe = _climb(recipe, ways, lambda trial: _agreed(few, few_owners, shown, trial), figures)
+        half = np.arange(len(shown)) < len(shown) // 2
+        taught, held = shown.rows(half), shown.rows(~half)
+        recipe = _climb(recipe, ways, lambda trial: _agreed(few, few_owners, taught, held, trial), figures)
     projection, vectors = fit(images, owners, shown, recipe, smaller=True)
     return Learned(projection, vectors, {"parts": asdict(recipe), "judged": figures})
 
@@ -162,23 +164,21 @@ def _ways(images: Features, owners: Owners, shown: Features, recipe: Recipe) -> 
     own agreement would praise it.
     """
     projection, rows = fit(images, owners, shown, recipe)
-    shares = _shares(_answers(asked_by(projection, shown), rows, owners))
+    shares = _shares(_answers(placed(projection, shown, 1), rows, owners))
     products = len(np.unique(owners))
     if len(shown) < _PHOTOS_EACH * products or 1 / (shares**2).sum() < _COVERED * products:
         return ["whiten"]
     return ["whiten", "adapt"] + ["teach"] * (shown.has_middle and not recipe.middle)
 
 
-def _agreed(images: Features, owners: Owners, photos: Features, recipe: Recipe) -> float:
-    """How well held-out photos that look alike agree on their product, without any label.
+def _agreed(images: Features, owners: Owners, photos: Features, held: Features, recipe: Recipe) -> float:
+    """How well `held` photos that look alike agree on their product, without any label.
 
     Cohen's kappa of their first answers times the logarithm of how many products are answered: agreement alone would
-    praise a space in which a few products answer everything. Fitted on one half of the photos, judged on the other.
+    praise a space in which a few products answer everything. Fitted on other `photos`.
     """
-    half = len(photos) // 2
-    held = photos.rows(np.arange(half, len(photos)))
-    projection, rows = fit(images, owners, photos.rows(np.arange(half)), recipe)
-    answers = _answers(asked_by(projection, held), rows, owners)
+    projection, rows = fit(images, owners, photos, recipe)
+    answers = _answers(placed(projection, held, 1), rows, owners)
     alike = held.head @ held.head.T
     np.fill_diagonal(alike, -1)
     near = np.argsort(-alike, axis=1)[:, 2:8]  # past the very nearest, which are often the same shot twice
