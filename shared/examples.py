@@ -7,7 +7,7 @@ import numpy as np
 
 from shared.embedders import Embedder
 from shared.errors import BadPicture, BadQuestion
-from shared.images import VIEWS, Crop, Picture, decode, square, views
+from shared.images import VIEWS, Crop, Picture, decode, views
 from shared.neighbours import mean_directions
 from shared.products import Neighbour, ProductTable
 from shared.projection import Projection
@@ -93,12 +93,8 @@ def photo_example(snapshot: Snapshot, embedder: Embedder, photo: bytes, crop: Cr
 
 def embed_views(several: bool, embedder: Embedder, picture: Picture) -> Vectors:
     """One picture as a photo -> the raw vectors of its views `(views, d)`."""
-    return embedder.embed(seen(several, picture, embedder.spec.image_size))
-
-
-def seen(several: bool, picture: Picture, size: int) -> Picture:
-    """One picture as a photo -> its views `(views, size, size, 3)`."""
-    return views(picture, size) if several else square(picture, size)[None]
+    spec = embedder.spec
+    return embedder.embed(views(picture, spec.image_size, spec.views if several else 1))
 
 
 def photo_vector(projection: Projection | None, raw: Vectors, plain: int) -> Vectors:

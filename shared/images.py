@@ -25,8 +25,8 @@ Picture: TypeAlias = NDArray[np.uint8]
 MAX_BYTES = 10 * 1024 * 1024
 MAX_PIXELS = 25_000_000
 MAX_EDGE = 1024
-# As `views` gives them.
-VIEWS = ("whole", "mirrored", "middle 80 %", "middle 60 %")
+# As `views` gives them: the first ones tell most.
+VIEWS = ("whole", "middle 60 %", "mirrored", "middle 80 %")
 _NUMBER = re.compile(r"[0-9]{1,6}(?:\.[0-9]{0,9})?|\.[0-9]{1,9}")
 
 # Odd metadata makes Pillow warn about pictures that decode well.
@@ -117,13 +117,17 @@ def square(picture: Picture, size: int) -> Picture:
     return np.array(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def views(picture: Picture, size: int) -> Picture:
-    """A photo seen four ways, as its product may fill it or not: whole, mirrored, and its middle 80 % and 60 %.
+def views(picture: Picture, size: int, count: int = len(VIEWS)) -> Picture:
+    """A photo seen several ways, as its product may fill it or not: the first `count` of `VIEWS`.
 
-    Returns `uint8 (4, size, size, 3)`.
+    Returns `uint8 (count, size, size, 3)`.
     """
-    whole = square(picture, size)
-    return np.stack([whole, whole[:, ::-1], *(square(_middle(picture, share), size) for share in (0.8, 0.6))])
+    seen = [square(picture, size)]
+    if count > 1:
+        seen.append(square(_middle(picture, 0.6), size))
+    if count > 2:
+        seen += [seen[0][:, ::-1], square(_middle(picture, 0.8), size)]
+    return np.stack(seen[:count])
 
 
 def _middle(picture: Picture, share: float) -> Picture:

@@ -104,7 +104,7 @@ class Small:
     weights = ()
 
     def __init__(self, name: str, head: int, middle: int) -> None:
-        self.spec = EmbedderSpec(name, head + middle, 32, name, head)
+        self.spec = EmbedderSpec(name, head + middle, 32, name, head, views=2 if "clip" in name else 4)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         return np.tile(np.arange(1, self.spec.dimension + 1, dtype=np.float32), (len(images), 1))
@@ -116,7 +116,7 @@ def test_a_pair_is_both_heads_and_the_middle_of_the_first_that_has_one() -> None
         pair = Fused(Small("efficientnet_lite2", *parts[0]), Small("clip_vit_b16", *parts[1]))
         raw = pair.embed(images)
         assert raw.shape == (2, pair.spec.dimension) == (2, 9)
-        assert pair.spec.plain_dimension == 7
+        assert (pair.spec.plain_dimension, pair.spec.views) == (7, 2)
         assert np.linalg.norm(raw[:, :3], axis=1) == pytest.approx(0.3**0.5)
         assert np.linalg.norm(raw[:, 3:7], axis=1) == pytest.approx(0.7**0.5)
         assert raw[0, 7:].tolist() == middle

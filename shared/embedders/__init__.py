@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from shared.errors import ModelError
-from shared.images import Picture
+from shared.images import VIEWS, Picture
 from shared.vectors import Vectors
 
 
@@ -19,7 +19,8 @@ class EmbedderSpec:
     """What a snapshot must know of the network that made it.
 
     `fingerprint` changes with the weights and with the preprocessing: equal fingerprints mean equal vectors. The first
-    `plain_dimension` values are the vector; others behind them, its middle, are only for learning from.
+    `plain_dimension` values are the vector; others behind them, its middle, are only for learning from. `views`: in
+    how many views a photo asks; a network that costs more, and gains less by them, has fewer.
     """
 
     name: str
@@ -27,6 +28,7 @@ class EmbedderSpec:
     image_size: int
     fingerprint: str
     plain_dimension: int = 0
+    views: int = len(VIEWS)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plain_dimension", self.plain_dimension or self.dimension)

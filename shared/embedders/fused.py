@@ -43,6 +43,7 @@ class Fused:
             image_size=max(spec.image_size for spec in specs),
             fingerprint=fingerprint(joined),
             plain_dimension=heads,
+            views=min(spec.views for spec in specs),
         )
 
     def embed(self, images: Picture) -> Vectors:
