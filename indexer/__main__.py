@@ -92,7 +92,7 @@ def index(**options: Any) -> None:
             return
         learned = learn(done.raw, owners, done.plain, shown) if job.learned else None
         vectors = learned.vectors if learned else normalise(done.raw[:, : done.plain])
-        photos = Photos(embedder, cache, views=learned is not None)
+        photos = Photos(embedder, cache, several=learned is not None)
         judged = judge(done, owners, vectors, learned, photos, lambda row: cache.picture(done.images[row]), asked)
         near = nearest_products(vectors, begins)
         faults = health.find(done, near, cache.look)

@@ -19,8 +19,7 @@ from indexer.phone import in_studio, photographed
 from indexer.pipeline import Indexed
 from indexer.progress import Bar
 from shared.embedders import Embedder
-from shared.examples import edge_seen, seen
-from shared.images import MAX_EDGE, VIEWS, decode
+from shared.images import MAX_EDGE, decode
 from shared.refusals import Refusal
 from shared.vectors import Vectors, normalise, usable
 from shared.verdicts import Verdicts, evidence
@@ -61,8 +60,9 @@ class _Answered:
 class Photos:
     """Pictures seen as a photo is seen, through the cache, so that a second run embeds nothing."""
 
-    def __init__(self, embedder: Embedder, cache: Cache, *, views: bool) -> None:
-        self._embedder, self._cache, self._views = embedder, cache, views
+    def __init__(self, embedder: Embedder, cache: Cache, *, several: bool) -> None:
+        self._embedder, self._cache, self._several = embedder, cache, several
+        self._views = embedder.spec.views if several else 1
 
     def embed(self, pictures: Sequence[bytes], *, simulate: bool = False) -> list[Vectors | None]:
         """The raw vectors of each picture's views `(views, d)`; None where it cannot be read."""
@@ -77,14 +77,14 @@ class Photos:
     def _fill(self, pictures: Mapping[str, bytes], simulate: bool) -> None:
         """Embed together those of the pictures that the cache has not."""
         spec = self._embedder.spec
-        edge = MAX_EDGE if simulate else edge_seen(self._views, spec.image_size)
+        edge = MAX_EDGE if simulate else spec.edge(self._several)
         seen_as = {}
         for key, data in pictures.items():
             if self._cache.has_vector(spec.fingerprint, key) or isinstance(picture := decode(data, edge=edge), Refusal):
                 continue
             if simulate:
                 picture = photographed(picture, np.random.default_rng(int(key[:8], 16)))
-            seen_as[key] = seen(self._views, picture, spec.image_size)
+            seen_as[key] = spec.seen(picture, self._several)
         if not seen_as:
             return
         raw = self._embedder.embed(np.concatenate(list(seen_as.values())))
@@ -96,8 +96,7 @@ class Photos:
         spec = self._embedder.spec
         if not self._cache.has_vector(spec.fingerprint, key):
             return None
-        values = spec.dimension * (len(VIEWS) if self._views else 1)
-        return self._cache.vectors(spec.fingerprint, [key], values).reshape(-1, spec.dimension)
+        return self._cache.vectors(spec.fingerprint, [key], self._views * spec.dimension).reshape(-1, spec.dimension)
 
 
 def judge(

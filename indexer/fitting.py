@@ -1,9 +1,11 @@
 """Fits the space that is searched to a catalog, by a recipe: which parts of the method are used.
 
+- `root`: signed square roots. Every other part begins with them; alone they are for networks whose values have signs,
+  because a few of those are far larger than the others.
 - `centre`: subtract the catalog's mean.
 - `within`: whiten by the scatter within products (linear discriminant analysis; ridge as in Friedman, "Regularized
   Discriminant Analysis", JASA 1989).
-- `middle`: do so in the network's middle instead of its head.
+- `middle`: do so in the network's middle, `instead` of its head or `beside` it: two blocks, whitened each by itself.
 - `pull`: draw each image towards its product's mean (the nearest class mean of Mensink et al., TPAMI 2013, in part).
 - `photos`: how shoppers' photos are used. `centre` them on their own mean; `whiten` by their spread; `adapt` the
   catalog's vectors to the photos assigned to them (soft k-means that starts from the catalog); `teach`: those
@@ -33,9 +35,10 @@ _LESSONS, _TAUGHT_SHARPNESS = 4, 25.0
 class Recipe:
     """Which parts are used."""
 
+    root: bool = False
     centre: bool = False
     within: bool = False
-    middle: bool = False
+    middle: str = ""
     pull: bool = False
     photos: str = ""
 
@@ -61,6 +64,19 @@ class Features:
     def middle(self) -> Vectors:
         return np.nan_to_num(rooted(self.raw[:, self.width :]), copy=False)
 
+    @cached_property
+    def spread(self) -> Vectors:
+        """The head's main axes, the strong ones damped a little: `(d, k)`."""
+        return _spread(self.head)
+
+    def part(self, start: int) -> Vectors:
+        """The part that begins at `start`: the head, or the middle."""
+        return self.middle if start else self.head
+
+    @property
+    def has_middle(self) -> bool:
+        return bool(self.raw.shape[1] > self.width)
+
     def __len__(self) -> int:
         return len(self.raw)
 
@@ -74,36 +90,50 @@ def fit(
 ) -> tuple[Projection | None, Vectors]:
     """Fit by a recipe; `smaller`: in fewer dimensions. Returns the projection, and the catalog's rows in its space.
 
-    Without any part, no projection, and the rows as they are: square roots pay only where vectors are centred.
+    Without any part, no projection, and the rows as they are.
     """
     if recipe == Recipe():
         return None, images.plain
-    part = images.middle if recipe.middle else images.head
-    start = images.width if recipe.middle else 0
-    shown = (photos.middle if recipe.middle else photos.head) if photos and recipe.photos else None
+    shown = photos if recipe.photos else None
+    starts = [0] * (recipe.middle != "instead") + [images.width] * bool(recipe.middle)
+    projection = Projection(tuple(_block(start, images, owners, shown, recipe, smaller) for start in starts))
+    rows = placed(projection, images, 0)
+    if recipe.pull:
+        rows = pulled(rows, _means(rows, owners)[owners])
+    if shown is None or recipe.photos not in ("adapt", "teach"):
+        return projection, rows
+    asked = placed(projection, shown, 1)
+    rows = normalise(_KEPT * rows + (1 - _KEPT) * _adapted(_means(rows, owners), asked)[owners])
+    if recipe.photos == "adapt":
+        return projection, rows
+    taught, products = _taught(asked @ _means(rows, owners).T, shown.middle, images.width)
+    return Projection((*projection.blocks, taught)), joined([rows, products[owners]])
+
+
+def placed(projection: Projection | None, pictures: Features, kind: int) -> Vectors:
+    """Catalog images (0), or photos (1) seen in one view each, in that space."""
+    if projection is None:
+        return pictures.plain
+    return joined([block.apply(pictures.part(block.start), kind) for block in projection.blocks])
+
+
+def _block(
+    start: int, images: Features, owners: Owners, shown: Features | None, recipe: Recipe, smaller: bool
+) -> Block:
+    """The block of the part of the vectors that begins at `start`."""
+    part = images.part(start)
     centre = part.mean(axis=0) if recipe.centre or recipe.photos else np.zeros(part.shape[1], np.float32)
-    photo_centre = shown.mean(axis=0) if shown is not None else centre
+    photo_centre = shown.part(start).mean(axis=0) if shown else centre
     matrix = None
     if recipe.within:
         matrix = whitening(_within(part, owners), _RIDGE)
-    elif shown is not None and recipe.photos != "centre":
-        matrix = _spread(shown - photo_centre)
+    elif shown and recipe.photos != "centre":
+        matrix = _spread(shown.middle) if start else shown.spread
     if smaller and (part if matrix is None else matrix).shape[1] > DIMENSION and len(part) > 4 * DIMENSION:
         axes = _principal(part, Block(start, centre[None], matrix))
         matrix = axes if matrix is None else matrix @ axes
     means = np.stack([centre, photo_centre]).astype(np.float32)
-    block = Block(start, means, None if matrix is None else np.ascontiguousarray(matrix, np.float32))
-    rows = block.apply(part, 0)
-    if recipe.pull:
-        rows = pulled(rows, _means(rows, owners)[owners])
-    if photos is None or shown is None or recipe.photos not in ("adapt", "teach"):
-        return Projection((block,)), rows
-    asked = block.apply(shown, 1)
-    rows = normalise(_KEPT * rows + (1 - _KEPT) * _adapted(_means(rows, owners), asked)[owners])
-    if recipe.photos == "adapt":
-        return Projection((block,)), rows
-    taught, products = _taught(asked @ _means(rows, owners).T, photos.middle, images.width)
-    return Projection((block, taught)), joined([rows, products[owners]])
+    return Block(start, means, None if matrix is None else np.ascontiguousarray(matrix, np.float32))
 
 
 def _taught(likeness: Vectors, middle: Vectors, start: int) -> tuple[Block, Vectors]:
@@ -160,8 +190,8 @@ def whitening(scatter: Vectors, ridge: float) -> Vectors:
 
 
 def _spread(photos: Vectors) -> Vectors:
-    """The photos' main axes, the strong ones damped a little."""
-    values, axes = np.linalg.eigh(photos.T @ photos / len(photos))
+    apart = photos - photos.mean(axis=0)
+    values, axes = np.linalg.eigh(apart.T @ apart / len(apart))
     kept = np.argsort(-values)[:DIMENSION]
     return np.asarray(axes[:, kept] * np.maximum(values[kept], 1e-9) ** _SPREAD)
 

@@ -7,15 +7,15 @@ and left out unless it wins there; what is kept is then fitted on all of it.
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.fitting import Features, Owners, Recipe, fit
+from indexer.fitting import Features, Owners, Recipe, fit, placed
 from shared.examples import photo_vector
-from shared.projection import Projection, joined, rooted
+from shared.projection import Projection, rooted
 from shared.vectors import Vectors
 
 ENOUGH_PHOTOS = 200  # below these, nothing is learned from them
@@ -23,6 +23,7 @@ _FEW = 20  # products with several images, below which nothing is learned from t
 _PHOTOS_EACH, _COVERED = 5, 0.35
 _MOST = 4000  # rows that are enough to judge and to fit by
 _GAIN = 0.002
+_MUCH = 0.01  # for the head to come back beside a middle that surpasses it: held-out images flatter the head a little
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Fold:
 
     def first_answers(self, raw: Vectors) -> Owners:
         """The product that each held-out image finds first, `raw` `(n, d)` being the whole catalog's."""
-        return _answers(_asked(self.projection, Features(raw[self.asks], self.plain)), self.rows, self.owners)
+        return _answers(placed(self.projection, Features(raw[self.asks], self.plain), 1), self.rows, self.owners)
 
     def scores(self, queries: Vectors) -> Vectors:
         """Unit vectors `(m, k)` -> the score of each product `(m, products)`."""
@@ -103,29 +104,36 @@ def learn(raw: Vectors, owners: Owners, plain: int, photos: Vectors | None = Non
     """Learn from a catalog's raw vectors `(n, d)`, `plain` values of each being its head, the number of each one's
     product `(n,)`, and raw vectors of unlabelled photos `(m, d)`."""
     images = Features(raw, plain)
-    recipe, figures = Recipe(), dict[str, float]()
+    recipe, figures = Recipe(root=_signed(images)), dict[str, float]()
     some = sample(owners)
     few, few_owners = images.rows(some), owners[some]
     if several(few_owners):
-        parts = [{"centre": True}, {"centre": True, "within": True}, {"middle": True}, {"pull": True}]
-        if not few.middle.shape[1]:
-            parts.remove({"middle": True})
         side = _halves(few.head, few_owners)
-        judge = partial(_found, raw[some], few_owners, plain, side)
-        recipe = _climb(recipe, parts, judge, figures)
+        judge = cache(partial(_found, raw[some], few_owners, plain, side))
+        recipe = _climb(recipe, [{"centre": True}, {"centre": True, "within": True}], judge, figures)
+        if few.has_middle:
+            recipe = _climb(recipe, [{"middle": "instead"}], judge, figures)
+            recipe = _climb(recipe, [{"middle": "beside"}], judge, figures, _MUCH if recipe.middle else _GAIN)
+        recipe = _climb(recipe, [{"pull": True}], judge, figures)
     shown = None
     if photos is not None and len(photos) >= ENOUGH_PHOTOS:
         shown = Features(photos[np.random.default_rng(0).permutation(len(photos))[:_MOST]], plain)
         # Centring on the photos' own mean is not judged: agreement cannot tell a space with an offset from one without.
         recipe = replace(recipe, photos="centre")
         ways = [{"photos": way} for way in _ways(few, few_owners, shown, recipe)]
-        recipe = _climb(recipe, ways, lambda trial: _agreed(few, few_owners, shown, trial), figures)
+        half = np.arange(len(shown)) < len(shown) // 2
+        taught, held = shown.rows(half), shown.rows(~half)
+        recipe = _climb(recipe, ways, lambda trial: _agreed(few, few_owners, taught, held, trial), figures)
     projection, vectors = fit(images, owners, shown, recipe, smaller=True)
     return Learned(projection, vectors, {"parts": asdict(recipe), "judged": figures})
 
 
 def _climb(
-    recipe: Recipe, parts: Iterable[dict[str, Any]], judge: Callable[[Recipe], float], figures: dict[str, float]
+    recipe: Recipe,
+    parts: Iterable[dict[str, Any]],
+    judge: Callable[[Recipe], float],
+    figures: dict[str, float],
+    gain: float = _GAIN,
 ) -> Recipe:
     """Take in one part after another, where the judge finds it better than what was best before."""
     best = judge(recipe)
@@ -133,9 +141,14 @@ def _climb(
         trial = replace(recipe, **part)
         figure = judge(trial)
         figures[" ".join(f"{name}={value}" for name, value in part.items())] = round(figure - best, 4)
-        if figure > best + _GAIN:
+        if figure > best + gain:
             recipe, best = trial, figure
     return recipe
+
+
+def _signed(images: Features) -> bool:
+    """Whether the head has values of both signs, so that its roots are better than its values."""
+    return bool((images.raw[:_MOST, : images.width] < 0).any())
 
 
 def _found(raw: Vectors, owners: Owners, plain: int, side: NDArray[np.int64], recipe: Recipe) -> float:
@@ -151,36 +164,27 @@ def _ways(images: Features, owners: Owners, shown: Features, recipe: Recipe) -> 
     own agreement would praise it.
     """
     projection, rows = fit(images, owners, shown, recipe)
-    shares = _shares(_answers(_asked(projection, shown), rows, owners))
+    shares = _shares(_answers(placed(projection, shown, 1), rows, owners))
     products = len(np.unique(owners))
     if len(shown) < _PHOTOS_EACH * products or 1 / (shares**2).sum() < _COVERED * products:
         return ["whiten"]
-    return ["whiten", "adapt"] + ["teach"] * bool(shown.middle.shape[1] and not recipe.middle)
+    return ["whiten", "adapt"] + ["teach"] * (shown.has_middle and not recipe.middle)
 
 
-def _agreed(images: Features, owners: Owners, photos: Features, recipe: Recipe) -> float:
-    """How well held-out photos that look alike agree on their product, without any label.
+def _agreed(images: Features, owners: Owners, photos: Features, held: Features, recipe: Recipe) -> float:
+    """How well `held` photos that look alike agree on their product, without any label.
 
     Cohen's kappa of their first answers times the logarithm of how many products are answered: agreement alone would
-    praise a space in which a few products answer everything. Fitted on one half of the photos, judged on the other.
+    praise a space in which a few products answer everything. Fitted on other `photos`.
     """
-    half = len(photos) // 2
-    held = photos.rows(np.arange(half, len(photos)))
-    projection, rows = fit(images, owners, photos.rows(np.arange(half)), recipe)
-    answers = _answers(_asked(projection, held), rows, owners)
+    projection, rows = fit(images, owners, photos, recipe)
+    answers = _answers(placed(projection, held, 1), rows, owners)
     alike = held.head @ held.head.T
     np.fill_diagonal(alike, -1)
     near = np.argsort(-alike, axis=1)[:, 2:8]  # past the very nearest, which are often the same shot twice
     agreed = float((answers[near] == answers[:, None]).mean())
     chance = float((_shares(answers) ** 2).sum())
     return (agreed - chance) / max(1 - chance, 1e-9) * float(np.log(1 / chance))
-
-
-def _asked(projection: Projection | None, photos: Features) -> Vectors:
-    """Photos seen in one view each, as the queries that they are in that space."""
-    if projection is None:
-        return photos.plain
-    return joined([block.apply(photos.middle if block.start else photos.head, 1) for block in projection.blocks])
 
 
 def _answers(queries: Vectors, rows: Vectors, owners: Owners) -> Owners:

@@ -21,9 +21,9 @@ from indexer.ledger import Ledger
 from indexer.look import EDGE, Look, look
 from indexer.progress import Bar
 from indexer.report import RunReport
-from shared.embedders import Embedder
+from shared.embedders import Embedder, EmbedderSpec
 from shared.errors import RunStopped
-from shared.images import Picture, decode_sized, square
+from shared.images import Picture, decode_sized
 from shared.journal import UPLOADED
 from shared.products import ProductImage
 from shared.refusals import Kind, Refusal
@@ -184,9 +184,9 @@ class _Run:
             return content
         self._decoding[content] = asyncio.Event()
         data = found.data if found.data is not None else self._cache.bytes(content)
-        size = self._embedder.spec.image_size
+        spec = self._embedder.spec
         loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(self._decoders, _prepared, data or b"", size)
+        prepared = await loop.run_in_executor(self._decoders, _prepared, data or b"", spec)
         self._decoding.pop(content).set()
         if isinstance(prepared, Refusal):
             self._ledger.bad[content] = prepared
@@ -232,10 +232,10 @@ class _Run:
         self._cache.put_vectors(embedder.spec.fingerprint, compress(contents, good), vectors[good])
 
 
-def _prepared(data: bytes, size: int) -> tuple[Picture, Look] | Refusal:
+def _prepared(data: bytes, spec: EmbedderSpec) -> tuple[Picture, Look] | Refusal:
     """The picture as the network takes it, and what is measured of it."""
-    found = decode_sized(data, edge=max(size, EDGE))
-    return found if isinstance(found, Refusal) else (square(found.picture, size), look(found))
+    found = decode_sized(data, edge=max(spec.edge(several=False), EDGE))
+    return found if isinstance(found, Refusal) else (spec.square(found.picture), look(found))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -10,7 +10,7 @@ import numpy as np
 
 from shared.embedders import Embedder
 from shared.errors import BadPicture, NotKept
-from shared.images import decode, square
+from shared.images import decode
 from shared.journal import Journal
 from shared.overlay import lay
 from shared.refusals import Kind, Refusal
@@ -93,7 +93,7 @@ def raw_vectors(embedder: Embedder, images: Sequence[bytes]) -> Vectors:
         picture = decode(data, edge=embedder.spec.image_size)
         if isinstance(picture, Refusal):
             raise BadPicture(picture.kind, f"Image {number}: {picture.detail}")
-        pictures.append(square(picture, embedder.spec.image_size))
+        pictures.append(embedder.spec.square(picture))
     raw = embedder.embed(np.stack(pictures))
     if not usable(normalise(raw)).all():
         raise BadPicture(Kind.BAD_VECTOR, "The network gives no vector for one of the images. Send another one.")

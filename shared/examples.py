@@ -7,7 +7,7 @@ import numpy as np
 
 from shared.embedders import Embedder
 from shared.errors import BadPicture, BadQuestion
-from shared.images import VIEWS, Crop, Picture, decode, square, views, views_edge
+from shared.images import VIEWS, Crop, Picture, decode
 from shared.neighbours import mean_directions
 from shared.products import Neighbour, ProductTable
 from shared.projection import Projection
@@ -74,7 +74,7 @@ def asking(products: ProductTable, store: VectorStore, number: int) -> Vectors:
 
 def photo_example(snapshot: Snapshot, embedder: Embedder, photo: bytes, crop: Crop | None = None) -> Example:
     """A photo, or a part of it, asks with the mean of its views. Raises `BadPicture`."""
-    picture = decode(photo, crop, edge_seen(snapshot.views, embedder.spec.image_size))
+    picture = decode(photo, crop, embedder.spec.edge(snapshot.views))
     if isinstance(picture, Refusal):
         raise BadPicture(picture.kind, picture.detail)
     raw = embed_views(snapshot.views, embedder, picture)
@@ -93,17 +93,7 @@ def photo_example(snapshot: Snapshot, embedder: Embedder, photo: bytes, crop: Cr
 
 def embed_views(several: bool, embedder: Embedder, picture: Picture) -> Vectors:
     """One picture as a photo -> the raw vectors of its views `(views, d)`."""
-    return embedder.embed(seen(several, picture, embedder.spec.image_size))
-
-
-def edge_seen(several: bool, size: int) -> int:
-    """How many pixels of a photo's longer edge `seen` needs."""
-    return views_edge(size) if several else size
-
-
-def seen(several: bool, picture: Picture, size: int) -> Picture:
-    """One picture as a photo -> its views `(views, size, size, 3)`."""
-    return views(picture, size) if several else square(picture, size)[None]
+    return embedder.embed(embedder.spec.seen(picture, several))
 
 
 def photo_vector(projection: Projection | None, raw: Vectors, plain: int) -> Vectors:

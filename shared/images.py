@@ -28,11 +28,11 @@ Box: TypeAlias = tuple[int, int, int, int]
 MAX_BYTES = 10 * 1024 * 1024
 MAX_PIXELS = 25_000_000
 MAX_EDGE = 1024
+BICUBIC = int(Image.Resampling.BICUBIC)
 _WHOLE = 1 << 20  # no picture has so long an edge, so none is shrunk when it is decoded
 _JPEG = ("JPEG", "MPO")
-# As `views` gives them.
-VIEWS = ("whole", "mirrored", "middle 80 %", "middle 60 %")
-_MIDDLES = (0.8, 0.6)
+# As `views` gives them: the first ones tell most.
+VIEWS = ("whole", "middle 60 %", "mirrored", "middle 80 %")
 _NUMBER = re.compile(r"[0-9]{1,6}(?:\.[0-9]{0,9})?|\.[0-9]{1,9}")
 
 # How what EXIF calls 1 to 8 is set upright.
@@ -136,7 +136,7 @@ def decode_sized(data: bytes, crop: Crop | None = None, edge: int = MAX_EDGE) ->
         return Refusal(Kind.BAD_IMAGE, f"The image cannot be decoded: {type(error).__name__}: {str(error)[:200]}")
 
 
-def square(picture: Picture, size: int) -> Picture:
+def square(picture: Picture, size: int, resample: int = BICUBIC) -> Picture:
     """The picture on a white square of `size` pixels, whole, its sides in proportion: `uint8 (size, size, 3)`."""
     image = Image.fromarray(picture)
     if image.width != image.height:
@@ -144,21 +144,25 @@ def square(picture: Picture, size: int) -> Picture:
         canvas = Image.new("RGB", (edge, edge), "white")
         canvas.paste(image, ((edge - image.width) // 2, (edge - image.height) // 2))
         image = canvas
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+    return np.asarray(image.resize((size, size), Image.Resampling(resample)))
 
 
-def views(picture: Picture, size: int) -> Picture:
-    """A photo seen four ways, as its product may fill it or not: whole, mirrored, and its middle 80 % and 60 %.
+def views(picture: Picture, size: int, count: int = len(VIEWS), resample: int = BICUBIC) -> Picture:
+    """A photo seen several ways, as its product may fill it or not: the first `count` of `VIEWS`.
 
-    Returns `uint8 (4, size, size, 3)`.
+    Returns `uint8 (count, size, size, 3)`.
     """
-    whole = square(picture, size)
-    return np.stack([whole, whole[:, ::-1], *(square(_middle(picture, share), size) for share in _MIDDLES)])
+    seen = [square(picture, size, resample)]
+    if count > 1:
+        seen.append(square(_middle(picture, 0.6), size, resample))
+    if count > 2:
+        seen += [seen[0][:, ::-1], square(_middle(picture, 0.8), size, resample)]
+    return np.stack(seen[:count])
 
 
-def views_edge(size: int) -> int:
-    """How many pixels of a photo's longer edge `views` of that size need."""
-    return math.ceil(size / min(_MIDDLES))
+def views_edge(size: int, count: int) -> int:
+    """How many pixels of a photo's longer edge so many `views` of that size need."""
+    return math.ceil(size / 0.6) if count > 1 else size
 
 
 def _middle(picture: Picture, share: float) -> Picture:

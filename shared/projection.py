@@ -1,9 +1,9 @@
 """The metric that a catalog teaches: a linear map from a network's raw vectors to the space that is searched.
 
-A network's vector has one part or two: its head, and its middle (see `EmbedderSpec`). A block of the projection maps
-one part: square-rooted (Arandjelovic and Zisserman, "RootSIFT", CVPR 2012), centred on the mean of its kind, packshots
-or photos, multiplied by a matrix, scaled to length 1. Blocks are joined with equal weight. `indexer/fitting.py` fits
-them; a snapshot holds, per block, named by where its part begins:
+A network's vector has one part or two: its head (of a pair, both heads), and its middle (see `EmbedderSpec`). A block
+of the projection maps one part: square-rooted (Arandjelovic and Zisserman, "RootSIFT", CVPR 2012), centred on the mean
+of its kind, packshots or photos, multiplied by a matrix, scaled to length 1. Blocks are joined with equal weight.
+`indexer/fitting.py` fits them; a snapshot holds, per block, named by where its part begins:
 
     projection.0.means.npy   float32 (2, d): of catalog images, of photos
     projection.0.matrix.npy  float32 (d, k); absent where nothing is to be multiplied
@@ -70,7 +70,7 @@ class Projection:
     def images(self, raw: Vectors) -> Vectors:
         """Raw vectors of catalog images `(n, d)` -> unit vectors `(n, k)`, each by itself.
 
-        A second block, which photos taught, is meant for photos; the indexer has better for the products that it knows.
+        A block that photos taught is meant for photos; the indexer has better for the products that it knows.
         """
         return joined([block.apply(block.part(raw), 0) for block in self.blocks])
 

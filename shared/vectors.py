@@ -44,6 +44,9 @@ def usable(vectors: Vectors) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(vectors).all(axis=1))
 
 
-def fuse(parts: Sequence[Vectors]) -> Vectors:
-    """Join vectors of several networks with equal weight: each normalised, joined, normalised again."""
-    return normalise(np.concatenate([normalise(part) for part in parts], axis=1))
+def fuse(parts: Sequence[Vectors], shares: Sequence[float]) -> Vectors:
+    """Join vectors of several networks: each to length 1, times the root of its share of all, so that the length
+    is 1 and a cosine is the weighted mean of the networks' own."""
+    total = sum(shares)
+    scaled = [normalise(part) * np.float32((share / total) ** 0.5) for part, share in zip(parts, shares, strict=True)]
+    return np.concatenate(scaled, axis=1)

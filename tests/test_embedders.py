@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.embedders import Embedder, network
+from shared.embedders import Embedder, EmbedderSpec, network
 from shared.embedders.applications import APPLICATIONS
 from shared.embedders.bfloat16 import rounded
 from shared.embedders.conversion import NotConvertible
+from shared.embedders.fused import Fused
 from shared.embedders.registry import NAMES, family, load
 from shared.embedders.runtime import Engine, Runtime
 from shared.embedders.torch_file import read_tensors
@@ -102,9 +103,40 @@ def test_shapes_of_the_first_librarys_networks(random_weights: Callable[[str], P
     assert (pair.spec.dimension, pair.spec.image_size, pair.spec.name) == (2048, 299, "vgg19+inception_resnet_v2")
 
 
-def test_fusing_gives_both_networks_equal_weight() -> None:
-    fused = fuse([np.array([[3.0, 4.0]], np.float32), np.array([[0.0, 100.0]], np.float32)])
-    assert np.allclose(fused, np.array([[0.6, 0.8, 0, 1]]) / 2**0.5)
+def test_fusing_weighs_networks_not_the_lengths_of_their_vectors() -> None:
+    parts = [np.array([[3.0, 4.0]], np.float32), np.array([[0.0, 100.0]], np.float32)]
+    assert np.allclose(fuse(parts, [1, 1]), np.array([[0.6, 0.8, 0, 1]]) / 2**0.5)
+    assert np.allclose((fuse(parts, [3, 7])[:, 2:] ** 2).sum(), 0.7)
+    assert not usable(fuse([parts[0] * 0, parts[1]], [1, 1])).any()
+
+
+class Small:
+    """A network of the given name whose head and middle are runs of numbers."""
+
+    def __init__(self, name: str, head: int, middle: int) -> None:
+        self.spec = EmbedderSpec(name, head + middle, 32, name, head, views=2 if "clip" in name else 4)
+
+    def files(self) -> tuple[Path, ...]:
+        return ()
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        return np.tile(np.arange(1, self.spec.dimension + 1, dtype=np.float32), (len(images), 1))
+
+
+def test_a_pair_is_both_heads_and_the_middle_of_the_first_that_has_one() -> None:
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    for parts, middle in (((3, 2), (4, 0)), [4, 5]), (((3, 0), (4, 2)), [5, 6]), (((3, 2), (4, 2)), [4, 5]):
+        pair = Fused(Small("efficientnet_lite2", *parts[0]), Small("clip_vit_b16", *parts[1]))
+        raw = pair.embed(images)
+        assert raw.shape == (2, pair.spec.dimension) == (2, 9)
+        assert (pair.spec.plain_dimension, pair.spec.views) == (7, 2)
+        assert np.linalg.norm(raw[:, :3], axis=1) == pytest.approx(0.3**0.5)
+        assert np.linalg.norm(raw[:, 3:7], axis=1) == pytest.approx(0.7**0.5)
+        assert raw[0, 7:].tolist() == middle
+    equal = Fused(Small("vgg19", 3, 0), Small("inception_resnet_v2", 4, 0))
+    assert (equal.spec.dimension, equal.spec.plain_dimension) == (7, 7)
+    assert np.linalg.norm(equal.embed(images)[:, :3], axis=1) == pytest.approx(0.5**0.5)
+    assert equal.spec.fingerprint != Fused(Small("vgg19", 3, 0), Small("clip_vit_b16", 4, 0)).spec.fingerprint
 
 
 @pytest.mark.parametrize("name", ["vgg19", "inception_resnet_v2"])

@@ -168,10 +168,12 @@ def test_all_rows_are_accounted_for_and_counted_on(tmp_path: Path) -> None:
 
 RECIPES = [
     Recipe(),
+    Recipe(root=True),
     Recipe(centre=True),
     Recipe(centre=True, within=True),
     Recipe(centre=True, within=True, pull=True),
-    Recipe(centre=True, within=True, middle=True, pull=True),
+    Recipe(centre=True, within=True, middle="instead", pull=True),
+    Recipe(centre=True, within=True, middle="beside", pull=True),
 ]
 
 

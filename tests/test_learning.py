@@ -91,9 +91,42 @@ def test_the_middle_is_used_where_it_wins() -> None:
     raw, owners = two_parts(6, nuisance=2.0, seed=0)
     queries, wanted = two_parts(10, nuisance=2.0, seed=1)
     learned = learn(raw, owners, WIDTH)
-    assert learned.report["parts"]["middle"]
+    assert learned.report["parts"]["middle"] == "instead"
     head = learn(raw[:, :WIDTH], owners, WIDTH)
     assert recall(learned, owners, queries, wanted) > recall(head, owners, queries[:, :WIDTH], wanted) + 0.05
+
+
+def test_the_middle_stands_beside_a_head_that_holds_its_own() -> None:
+    """Head and middle each tell half of the products apart from the others, as a pair's may."""
+
+    def halves(images: int, seed: int) -> tuple[Vectors, np.ndarray]:
+        head, owners = world(images, nuisance=0.6, seed=seed)
+        middle, _ = world(images, nuisance=0.6, seed=seed + 50)
+        rng = np.random.default_rng(seed + 90)
+        head[owners < PRODUCTS // 2] = rng.uniform(0, 1, (WIDTH,))
+        middle[owners >= PRODUCTS // 2] = rng.uniform(0, 1, (WIDTH,))
+        noise = rng.uniform(0, 0.02, (len(owners), 2 * WIDTH)).astype(np.float32)
+        return np.concatenate([head, middle], axis=1) + noise, owners
+
+    raw, owners = halves(6, seed=0)
+    learned = learn(raw, owners, WIDTH)
+    assert learned.report["parts"]["middle"] == "beside"
+    assert learned.projection
+    assert [block.start for block in learned.projection.blocks] == [0, WIDTH]
+    assert learned.vectors.shape[1] == learned.projection.dimension
+
+
+def test_values_of_both_signs_are_rooted_without_a_teacher() -> None:
+    rng = np.random.default_rng(0)
+    products = rng.normal(size=(PRODUCTS, WIDTH)).astype(np.float32)
+    photos = products + rng.normal(0, 0.6, products.shape).astype(np.float32)
+    owners = np.arange(PRODUCTS)
+    for values in (products, photos):  # a few are far larger than all others, and say little
+        values[:, :3] += rng.normal(0, 12, (PRODUCTS, 3)) - 30
+    learned = learn(products, owners, WIDTH)
+    assert learned.report["parts"]["root"]
+    unrooted = (normalise(photos) @ normalise(products).T).argmax(axis=1) == owners
+    assert recall(learned, owners, photos, owners) > unrooted.mean() + 0.2
 
 
 def test_photos_of_a_few_products_draw_nothing_to_them() -> None:

@@ -101,7 +101,7 @@ def test_another_format_is_refused_with_both_versions_named(good: Snapshot) -> N
 @pytest.mark.parametrize(
     "changes",
     [
-        {"embedder": {"name": "x", "dimension": 1, "image_size": 1, "fingerprint": "x", "views": 4}},
+        {"embedder": {"name": "x", "dimension": 1, "image_size": 1, "fingerprint": "x", "unknown": 4}},
         {"quality": []},
         {"department": "../x"},
         {"created": ""},

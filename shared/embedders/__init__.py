@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from shared.images import Picture
+from shared.images import BICUBIC, VIEWS, Picture, square, views, views_edge
 from shared.vectors import Vectors
 
 
@@ -18,7 +18,9 @@ class EmbedderSpec:
     """What a snapshot must know of the network that made it.
 
     `fingerprint` changes with the weights and with the preprocessing: equal fingerprints mean equal vectors. The first
-    `plain_dimension` values are the vector; others behind them, its middle, are only for learning from.
+    `plain_dimension` values are the vector; others behind them, its middle, are only for learning from. `views`: in
+    how many views a photo asks; a network that costs more, and gains less by them, has fewer. `resample`: Pillow's
+    number of the way to resize.
     """
 
     name: str
@@ -26,9 +28,23 @@ class EmbedderSpec:
     image_size: int
     fingerprint: str
     plain_dimension: int = 0
+    views: int = len(VIEWS)
+    resample: int = BICUBIC
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plain_dimension", self.plain_dimension or self.dimension)
+
+    def square(self, picture: Picture) -> Picture:
+        """A picture as the network takes it."""
+        return square(picture, self.image_size, self.resample)
+
+    def seen(self, photo: Picture, several: bool) -> Picture:
+        """A photo in its `views`, or in one: `(views, image_size, image_size, 3)`."""
+        return views(photo, self.image_size, self.views if several else 1, self.resample)
+
+    def edge(self, several: bool) -> int:
+        """How many pixels of a photo's longer edge `seen` needs."""
+        return views_edge(self.image_size, self.views if several else 1)
 
 
 class Embedder(Protocol):

@@ -80,7 +80,7 @@ def converted(family: Family, runtime: Runtime) -> ConvertedNetwork:
     place = runtime.place(family.fingerprint)
     with suppress(ModelError):  # there is none, or it is damaged
         network = ConvertedNetwork(place / FILES[0], runtime)
-        if network.spec.fingerprint == family.fingerprint:
+        if network.spec == (family.spec or network.spec) and network.spec.fingerprint == family.fingerprint:
             return network
     place.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".converting-", dir=place.parent))

@@ -21,6 +21,7 @@ from shared.embedders.family import Definition
 from shared.embedders.openvino_engine import core, run, save
 from shared.embedders.runtime import fingerprint
 from shared.errors import ModelError
+from shared.images import VIEWS
 from shared.vectors import usable
 
 _MODELS = ("model.onnx", "onnx/model.onnx", "onnx/vision_model.onnx", "vision_model.onnx")
@@ -119,7 +120,8 @@ class OnnxNetwork:
         raise ModelError(f"{self._model} is an ONNX file, which TensorFlow does not run. Leave out ENGINE=tensorflow.")
 
     def convert(self, folder: Path) -> None:
-        write_converted(_read(self._model), self._model, self.name, self.fingerprint, self._preprocessing, folder)
+        model = _read(self._model)
+        write_converted(model, self._model, self.name, self.fingerprint, self._preprocessing, folder)
 
 
 def _found(path: Path) -> tuple[str, Path, Path]:
@@ -141,7 +143,9 @@ def _read(path: Path) -> Any:
         raise ModelError(f"{path} cannot be read as ONNX: {' '.join(str(error).split())[-200:]}") from error
 
 
-def write_converted(model: Any, path: Path, name: str, mark: str, preprocessing: Preprocessing, folder: Path) -> None:
+def write_converted(
+    model: Any, path: Path, name: str, mark: str, preprocessing: Preprocessing, folder: Path, views: int = len(VIEWS)
+) -> None:
     """Put the preparation of pictures before a model of OpenVINO's, choose its output, try it, and save it.
 
     `path` is named in errors. Raises `ModelError` where it is no network for pictures.
@@ -155,7 +159,7 @@ def write_converted(model: Any, path: Path, name: str, mark: str, preprocessing:
         raise ModelError(f"{path} cannot be run: {' '.join(str(error).split())[-200:]}") from error
     if exact.ndim != 2 or not usable(exact).all() or not np.ptp(exact, axis=0).any():
         raise ModelError(f"{path} gives {exact.shape}, and not one finite vector for each picture.")
-    spec = EmbedderSpec(name, exact.shape[1], preprocessing.size, mark)
+    spec = EmbedderSpec(name, exact.shape[1], preprocessing.size, mark, views=views, resample=preprocessing.resample)
     for small in (True, False):
         if bfloat16.agree(exact, run(core().read_model(save(whole, spec, folder, small=small)), probes)):
             return
