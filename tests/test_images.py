@@ -138,7 +138,7 @@ def test_of_a_crop_as_much_is_decoded_as_its_own_pixels_need(orientation: int) -
 
 
 def test_the_smallest_view_has_the_pixels_that_it_needs() -> None:
-    photo = picture(saved(scene().resize((4640, 2320)), "JPEG"), edge=views_edge(348))
+    photo = picture(saved(scene().resize((4640, 2320)), "JPEG"), edge=views_edge(348, 2))
     assert photo.shape == (290, 580, 3)
     assert views(photo, 348).shape == (4, 348, 348, 3)
     assert int(0.6 * photo.shape[1]) == 348
