@@ -123,7 +123,7 @@ def serve() -> Flask:
     follow(config)
     refused_before = partial(problems, config.data) if config.depot else dict
     processes = Processes(config.processes) if config.processes else None
-    turns = Turns(processes.places if processes else (), config.workers)
+    turns = Turns(processes.line if processes else None, config.photos_at_once)
     networks = Networks(config.signing_key, config.runtime, turns)
     snapshots = Snapshots(config.data, key=config.signing_key, problems=refused_before, networks=networks)
     snapshots.follow(processes.tell if processes else None)

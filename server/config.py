@@ -92,6 +92,11 @@ class ServerConfig:
     """The folder that all processes share. Not an option: gunicorn's master tells its workers."""
 
     @property
+    def photos_at_once(self) -> int:
+        """How many photos all workers embed at the same time, each with the threads of `runtime`."""
+        return max(1, cores() // self.runtime.threads)
+
+    @property
     def runtime(self) -> Runtime:
         """Where networks run: a photo is seen in four views, so more threads would wait."""
         return Runtime(self.data / "networks", Engine(self.engine), min(4, cores()))

@@ -20,6 +20,7 @@ from shared.vectors import Vectors
 LOADING = "loading"
 READY = "ready"
 _LONGEST_WAIT = 20.0
+_KEPT_SECONDS = 30.0
 _RETRY_SECONDS = 30.0  # what failed may be had by then
 _log = logging.getLogger(__name__)
 
@@ -93,12 +94,19 @@ class Networks:
     def __init__(self, key: str | None = None, runtime: Runtime | None = None, turns: Turns | None = None) -> None:
         self._key, self._runtime, self._turns = key, runtime or Runtime(), turns or Turns()
         self._networks: Mapping[str, Network] = {}
+        self._until: dict[str, float] = {}
 
     def need(self, snapshots: Iterable[Snapshot]) -> None:
-        """Have the networks of these snapshots, and no others. Called by one thread."""
+        """Have the networks of these snapshots, and for a while those needed before: an answer may have begun with one.
+
+        Called by one thread.
+        """
         folders = {snapshot.spec.fingerprint: snapshot.folder for snapshot in snapshots}
+        now = time.monotonic()
+        self._until |= dict.fromkeys(folders, now + _KEPT_SECONDS)
         kept = {mark: network for mark, network in self._networks.items() if not network.has_failed}
-        self._networks = {
+        late = {mark: network for mark, network in kept.items() if mark not in folders and self._until[mark] > now}
+        self._networks = late | {
             mark: kept.get(mark) or Network(mark, folder, self._key, self._runtime) for mark, folder in folders.items()
         }
 

@@ -2,7 +2,7 @@
 
 metrics/        what each process counts
 rates           how often each key asked
-turn.0 ..       a place for each photo that all workers embed at once
+line            the photos that are under way (see `turns`)
 workers/<pid>   what a worker serves, so that the server is ready when all of them are
 """
 
@@ -14,10 +14,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from shared.embedders.runtime import cores
+from server.turns import PLACES
 from shared.files import replace_atomically
-
-_THREADS = 4  # that embed one photo
 
 
 class Processes:
@@ -25,7 +23,8 @@ class Processes:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.metrics, self.rates, self._workers = folder / "metrics", folder / "rates", folder / "workers"
+        self.metrics, self.rates, self.line = folder / "metrics", folder / "rates", folder / "line"
+        self._workers = folder / "workers"
 
     @classmethod
     def begin(cls) -> "Processes":
@@ -33,14 +32,8 @@ class Processes:
         made = cls(Path(tempfile.mkdtemp(prefix="image-similarity-")))
         made.metrics.mkdir()
         made._workers.mkdir()
-        for number in range(max(1, cores() // _THREADS)):
-            (made.folder / f"turn.{number}").touch()
+        made.line.write_bytes(bytes(8 * PLACES))
         return made
-
-    @property
-    def places(self) -> tuple[Path, ...]:
-        """See `Turns`."""
-        return tuple(sorted(self.folder.glob("turn.*")))
 
     def tell(self, serving: Mapping[str, str]) -> None:
         """Let the other workers know what this one serves: partition -> how photos are with it."""

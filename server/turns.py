@@ -1,78 +1,125 @@
-"""Photos take turns: how many a worker has under way, and how many all workers of a server embed at once.
+"""Photos take turns: how many are under way over all workers of a server, and how many of them are embedded at once.
 
-Every worker has the network itself. If each embedded what it is sent at once, they would take the cores from each other
-and from what needs no network. So a photo waits for one of the places that all workers share: locks on files, which end
-with the process that holds them.
+Every worker has the network itself. If each embedded what it is sent at once, workers would take the cores from each
+other, and from what needs no network. So photos stand in one line, and those that wait longest are embedded.
+
+The line is a file that all workers map into memory: for each place the moment since which its photo waits, 0 while it
+does not. Who has a place holds a lock on it, which ends with the process.
 """
 
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import BoundedSemaphore
+from threading import Lock, local
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shared.errors import Busy
 
-MOST_WAITING = 32  # photos of all workers
-_FEWEST, _MOST = 4, 20  # of one worker, which has more threads: the others answer what needs no network
+PLACES = 32  # photos of all workers
+_OF_ONE = 20  # worker, which has more threads: the others answer what needs no network
 _LONGEST_WAIT = 10.0
-_LOOK_SECONDS = 0.001
+_LOOK_SECONDS, _DEAD_SECONDS = 0.001, 0.2
 
 
 class Turns:
-    """The turns of one worker among `workers`. Safe to use from many threads.
+    """The turns of one worker. `line` is the file of all workers, of `PLACES` float64; without one, only photos of this
+    process take turns. `at_once`: how many are embedded at the same time. Safe to use from many threads."""
 
-    `places`: one file for each photo that all of them embed at once; without any, only this process's take turns.
-    """
-
-    def __init__(self, places: tuple[Path, ...] = (), workers: int = 1) -> None:
-        self._places = places
-        self.most = min(_MOST, max(_FEWEST, MOST_WAITING // workers))
-        self._under_way = BoundedSemaphore(self.most)
-        self._embedding = BoundedSemaphore(max(1, len(places)))
+    def __init__(self, line: Path | None = None, at_once: int = 1) -> None:
+        self._file = os.open(line, os.O_RDWR) if line else None
+        self._since: NDArray[np.float64] = np.memmap(line, np.float64, "r+") if line else np.zeros(PLACES)
+        self._at_once, self._mine, self._choosing = at_once, set[int](), Lock()
+        self._thread = local()
 
     @contextmanager
     def under_way(self, *, wait: bool = False) -> Iterator[None]:
-        """One photo from its first byte decoded to its vector. Raises `Busy` where it need not wait for its turn."""
-        if not self._under_way.acquire(blocking=wait):
-            raise Busy(f"{self.most} photos are being searched already. Send it again in some seconds.")
+        """One photo, from its first byte decoded to its vector. Raises `Busy` where it need not wait for a place."""
+        place = self._taken()
+        while place is None:
+            if not wait:
+                raise Busy(f"{len(self._mine)} photos are being searched already. Send it again in some seconds.")
+            time.sleep(10 * _LOOK_SECONDS)
+            place = self._taken()
+        self._thread.place = place
         try:
             yield
         finally:
-            self._under_way.release()
+            self._thread.place = None
+            self._leave(place)
 
     @contextmanager
     def embedding(self) -> Iterator[None]:
-        """The cores, for one photo. Raises `Busy` where that takes too long."""
-        end = time.monotonic() + _LONGEST_WAIT
-        if not self._embedding.acquire(timeout=_LONGEST_WAIT):
-            raise _too_long()
-        try:
-            with self._place(end):
+        """The cores, for one photo, or for a product that is put. Raises `Busy` where that takes too long."""
+        place = getattr(self._thread, "place", None)
+        if place is None:
+            with self.under_way(wait=True), self.embedding():
                 yield
-        finally:
-            self._embedding.release()
-
-    @contextmanager
-    def _place(self, end: float) -> Iterator[None]:
-        """One of the places. Nobody waits for them in line, but of each worker at most as many as there are places."""
-        if not self._places:
-            yield
             return
-        while True:
-            for path in self._places:
-                with path.open("rb") as place:
-                    try:
-                        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except BlockingIOError:
-                        continue
-                    yield
-                    return
-            if time.monotonic() > end:
-                raise _too_long()
-            time.sleep(_LOOK_SECONDS)
+        self._since[place] = time.monotonic()
+        try:
+            self._wait(place)
+            yield
+        finally:
+            self._since[place] = 0
 
+    def _wait(self, place: int) -> None:
+        """Stand in line until it is this one's turn."""
+        began = looked = self._since[place]
+        while len(ahead := self._ahead(place)) >= self._at_once:
+            now = time.monotonic()
+            if now - began > _LONGEST_WAIT:
+                raise Busy(f"The photo waited {_LONGEST_WAIT:.0f} seconds for the network. Send it again later.")
+            if now - looked > _DEAD_SECONDS:
+                looked = now
+                self._remove_the_dead(ahead)
+            time.sleep(_LOOK_SECONDS * min(8, len(ahead)))
 
-def _too_long() -> Busy:
-    return Busy(f"The photo waited {_LONGEST_WAIT:.0f} seconds for the network. Send it again later.")
+    def _ahead(self, place: int) -> list[int]:
+        """The places of those that wait longer, or are embedded."""
+        mine = self._since[place]
+        earlier = (self._since > 0) & ((self._since < mine) | ((self._since == mine) & (np.arange(PLACES) < place)))
+        found: list[int] = np.flatnonzero(earlier).tolist()
+        return found
+
+    def _remove_the_dead(self, places: list[int]) -> None:
+        """Whose process has ended holds no lock."""
+        for place in places:
+            with self._choosing:
+                if place not in self._mine and self._lock(place):
+                    self._since[place] = 0
+                    self._unlock(place)
+
+    def _taken(self) -> int | None:
+        """A place that nobody has, which is this one's from now on."""
+        with self._choosing:
+            if len(self._mine) < _OF_ONE:
+                for place in range(PLACES):
+                    if place not in self._mine and self._lock(place):
+                        self._since[place] = 0
+                        self._mine.add(place)
+                        return place
+        return None
+
+    def _leave(self, place: int) -> None:
+        with self._choosing:
+            self._mine.discard(place)
+            self._unlock(place)
+
+    def _lock(self, place: int) -> bool:
+        """Of another process or a place without one; of this process one knows it by `_mine`."""
+        if self._file is None:
+            return True
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(self, place: int) -> None:
+        if self._file is not None:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, place)

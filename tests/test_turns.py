@@ -1,12 +1,13 @@
 """Photos in all workers of a server: the same answers from many threads, turns, bounds, deaths, nothing left."""
 
 import contextlib
-import fcntl
 import http.client
 import json
 import os
 import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -20,20 +21,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from server import network as network_module
 from server import turns as turns_module
 from server.app import create_app
 from server.config import ServerConfig
 from server.network import Networks
 from server.processes import Processes
 from server.reload import Snapshots
-from server.turns import Turns
+from server.turns import PLACES, Turns
 from shared.embedders.colour_grid import ColourGrid
 from shared.embedders.registry import load
 from shared.errors import Busy, NotReady
 from shared.images import decode, square
 from shared.snapshot import Snapshot
 from shared.vectors import normalise
-from tests.conftest import HOCKEY, drawn, serving, snapshot_of, until
+from tests.conftest import HOCKEY, ROOT, drawn, serving, snapshot_of, until
 
 SEARCH = "/v1/371/0341/search?k=5"
 SIMILAR = "/v1/371/0341/products/p3/similar"
@@ -122,14 +124,44 @@ def test_a_worker_may_be_killed_under_load(data: Path) -> None:
         assert json.loads(ask(base + SEARCH, PHOTOS[7])[1])["results"][0]["product_id"] == "p7"
 
 
-def test_beyond_the_bound_a_photo_is_sent_away_at_once_and_products_are_answered(tmp_path: Path, data: Path) -> None:
-    (tmp_path / "turn.0").touch()
-    turns = Turns((tmp_path / "turn.0",), workers=2)
+@pytest.fixture
+def line(tmp_path: Path) -> Path:
+    """The line of all workers."""
+    path = tmp_path / "line"
+    path.write_bytes(bytes(8 * PLACES))
+    return path
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from server.turns import PLACES, Turns
+turns = Turns(Path(sys.argv[1]))
+with turns.under_way(), turns.embedding():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def another_worker(line: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process, which embeds a photo meanwhile."""
+    command = [sys.executable, "-c", HOLD, str(line)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_beyond_the_bound_a_photo_is_sent_away_at_once_and_products_are_answered(line: Path, data: Path) -> None:
+    turns = Turns(line)
     app = create_app(Snapshots(data, networks=Networks(turns=turns)), turns=turns)
-    with ThreadPoolExecutor(40) as pool, (tmp_path / "turn.0").open() as place:
-        fcntl.flock(place, fcntl.LOCK_EX)  # another worker is at it
-        waiting = [pool.submit(app.test_client().post, SEARCH, data=PHOTOS[0]) for _ in range(turns.most)]
-        until(lambda: not turns._under_way._value)
+    with ThreadPoolExecutor(40) as pool, another_worker(line) as process:
+        waiting = [pool.submit(app.test_client().post, SEARCH, data=PHOTOS[0]) for _ in range(20)]
+        until(lambda: len(turns._mine) == 20)
         began = time.monotonic()
         refused = app.test_client().post(SEARCH, data=PHOTOS[1])
         assert refused.status_code == 503
@@ -138,42 +170,51 @@ def test_beyond_the_bound_a_photo_is_sent_away_at_once_and_products_are_answered
         assert app.test_client().get(SIMILAR).status_code == 200
         assert time.monotonic() - began < 1
         assert not any(future.done() for future in waiting)
-        fcntl.flock(place, fcntl.LOCK_UN)
+        process.kill()  # whoever dies leaves the line
         assert {future.result().status_code for future in waiting} == {200}
 
 
-@pytest.mark.parametrize("of_another_worker", [True, False])
-def test_a_photo_that_waited_too_long_is_sent_away(
-    tmp_path: Path, of_another_worker: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_workers_together_have_so_many_photos_under_way(line: Path) -> None:
+    """Two workers' own bounds add up to more."""
+    with another_worker(line), contextlib.ExitStack() as held:
+        one, taken = Turns(line), 1  # the other process has one
+        with contextlib.suppress(Busy):
+            while taken <= PLACES:
+                held.enter_context(one.under_way())
+                taken += 1
+        assert taken == 21
+    assert Turns(line)._taken() is not None
+
+
+def test_a_photo_that_waited_too_long_is_sent_away(line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns_module, "_LONGEST_WAIT", 0.05)
-    (tmp_path / "turn.0").touch()
-    turns = Turns((tmp_path / "turn.0",))
-    with (tmp_path / "turn.0").open() as place, contextlib.ExitStack() as held:
-        if of_another_worker:
-            fcntl.flock(place, fcntl.LOCK_EX)
-        else:
-            held.enter_context(turns.embedding())
-        with pytest.raises(Busy, match="waited"), turns.embedding():
-            pass
+    turns = Turns(line)
+    with another_worker(line), pytest.raises(Busy, match="waited"), turns.under_way(), turns.embedding():
+        pass
+    with turns.under_way(), turns.embedding():  # it left the line
+        pass
 
 
-def test_as_many_photos_are_embedded_at_once_as_there_are_places(tmp_path: Path) -> None:
-    places = (tmp_path / "turn.0", tmp_path / "turn.1")
-    for place in places:
-        place.touch()
-    workers, now, most = [Turns(places, 2), Turns(places, 2)], list[int](), list[int]()
+def test_those_that_wait_longest_are_embedded_and_no_more_than_so_many_at_once(line: Path) -> None:
+    turns, now, most, order = Turns(line, at_once=2), list[int](), list[int](), list[int]()
+    inside = threading.Lock()
 
     def embed(number: int) -> None:
-        with workers[number % 2].embedding():
-            now.append(number)
-            most.append(len(now))
-            time.sleep(0.002)
-            now.remove(number)
+        with turns.under_way(wait=True), turns.embedding():
+            with inside:
+                order.append(number)
+                now.append(number)
+                most.append(len(now))
+            time.sleep(0.02)
+            with inside:
+                now.remove(number)
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(embed, range(100)))
+        for number in range(30):
+            pool.submit(embed, number)
+            time.sleep(0.002)
     assert max(most) == 2
+    assert max(abs(number - place) for place, number in enumerate(order)) <= 2
 
 
 def test_a_server_is_ready_when_all_of_its_workers_are(
@@ -255,6 +296,10 @@ def test_networks_come_and_go_with_the_snapshots_that_need_them(data: Path, monk
     networks.need([two])
     assert embedder.embed(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 49)  # an answer may still come from it
     until(lambda: networks.state(two) == "ready")
+    assert networks.state(one) == "ready"  # an answer may have begun with it
+    monkeypatch.setattr(network_module, "_KEPT_SECONDS", -1)
+    networks.need([one, two])
+    networks.need([two])
     with pytest.raises(NotReady):
         networks.embedder(one)
 
