@@ -71,10 +71,12 @@ def keras(graph: Embed, pictures: Picture) -> Peer:
 def onnxruntime(clip: Clip, pictures: Picture) -> Peer:
     """CLIP by onnxruntime. Raises `ModelError` where that is not installed."""
     try:
-        from onnxruntime import InferenceSession
+        from onnxruntime import InferenceSession, SessionOptions
     except ImportError as error:
         raise ModelError(f"onnxruntime is not installed ({error}): pip install -e '.[bench]'.") from error
-    session = InferenceSession(_in_numbers(clip._file), providers=["CPUExecutionProvider"])
+    quiet = SessionOptions()
+    quiet.log_severity_level = 3  # else it tells of each weight that is not used
+    session = InferenceSession(_in_numbers(clip._file), quiet, providers=["CPUExecutionProvider"])
     (taken,), how = session.get_inputs(), _PREPROCESSING
     scale = how.factor / np.array(how.deviation, np.float32)
     shift = np.array(how.mean, np.float32) / np.array(how.deviation, np.float32)
