@@ -1,75 +1,127 @@
-"""Pictures -> vectors: our networks against the same weights as Keras runs them, and against the processor itself."""
+"""Pictures -> vectors: our networks against other ways to run the same weights, and the processor itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from bench.figure import Bar, Figure, interleaved
-from bench.material import Material, Sizes, prepared
+from bench.material import Material, Sizes, decoded, prepared
+from bench.peers import Peer, batched, keras, onnxruntime, openvino, precision, tensorflow_engine
 from bench.reference import Embed, made_up_weights, matrix_product, reference
 from indexer.pipeline import BATCH
 from shared.embedders import Embedder
+from shared.embedders.clip import Clip
 from shared.embedders.registry import load
 from shared.embedders.tensorflow_engine import tensorflow
+from shared.errors import ModelError
 from shared.images import Picture
 from shared.vectors import Vectors, normalise
 
-_BATCHES = (8, 16, 32, 64)
 _VGG19_GFLOP, _SIDE = 35.2, 3072  # to `block4_pool`, an image; and of the matrices that it is compared with
 _ALIKE = 0.99
-# A vector computed in bfloat16, which keeps 8 bits, is at least this far from the exact one.
-_BFLOAT16 = 1e-7
+_LITE2, _CLIP = "efficientnet_lite2", "clip_vit_b16"
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """A peer, and the bar that was set; one that is slow embeds only a few of the pictures."""
+
+    peer: Peer
+    bar: Bar | None = None
+    slow: bool = False
 
 
 def _network(name: str, to_graph: float, to_loop: float, material: Material) -> Iterator[Figure]:
-    weights = None if name == "efficientnet_lite2" else made_up_weights(name, material.work)
-    network, (graph, loop) = load(name, [weights] if weights else []), reference(name, weights)
+    weights = None if name == _LITE2 else made_up_weights(name, material.work)
+    network = load(name, [weights] if weights else [], material.runtime)
     pictures = material.pictures(material.sizes.pictures, network.spec.image_size)
-    yield from network_figures(network, (graph, to_graph), (loop, to_loop), pictures, material.sizes)
+    graph, loop = reference(name, weights)
+    against = [
+        Against(keras(graph, pictures), Bar(to_graph)),
+        Against(Peer("Keras predict loop", loop), Bar(to_loop), slow=True),
+        Against(openvino(network, pictures), Bar(0.95) if name == _LITE2 else None),
+    ]
+    if name == _LITE2:
+        against.append(Against(tensorflow_engine(network, pictures), Bar(1.15)))
+    yield from network_figures(network, against, pictures, material.sizes, f"ours in {precision(network)}")
     if name == "vgg19":
         yield _against_matrix_product(network, pictures, material.sizes)
-    if name == "efficientnet_lite2" and material.photos:
-        yield from _quality(network, graph, material)
+    if name == _LITE2:
+        yield from _views(network, material)
+        yield from _quality(network, graph, material) if material.photos else ()
     tensorflow().keras.backend.clear_session()
+
+
+def _clip(material: Material) -> Iterator[Figure]:
+    """CLIP, where its weights are installed."""
+    try:
+        network, clip = load(_CLIP, runtime=material.runtime), Clip()
+    except ModelError as error:
+        yield Figure(f"{_CLIP}: embedding", wrong=str(error))
+        return
+    pictures = material.pictures(material.sizes.pictures, network.spec.image_size)
+    against = [Against(openvino(network, pictures), Bar(0.95))]
+    try:
+        against.append(Against(onnxruntime(clip, pictures)))
+    except ModelError as error:
+        yield Figure(f"{_CLIP}: embedding", peer="onnxruntime", wrong=str(error))
+    yield from network_figures(network, against, pictures, material.sizes, f"ours in {precision(network)}")
 
 
 FIGURES = (
     partial(_network, "vgg19", 1.8, 4),
     partial(_network, "inception_resnet_v2", 1.8, 4),
-    partial(_network, "efficientnet_lite2", 2.6, 13),
+    partial(_network, _LITE2, 2.6, 13),
+    _clip,
 )
 
 
 def network_figures(
-    network: Embedder, graph: tuple[Embed, float], loop: tuple[Embed, float], pictures: Picture, sizes: Sizes
+    network: Embedder, against: Sequence[Against], pictures: Picture, sizes: Sizes, how: str = ""
 ) -> Iterator[Figure]:
-    """Ours against Keras's graph at its best batch, and against its loop, all in turns; each with its bar."""
-    batch, few = _best_batch(graph[0], pictures), pictures[: sizes.loop_pictures]
-    ours, plain, one_by_one = batched(network.embed, BATCH), batched(graph[0], batch), loop[0]
-    far = max(_distance(ours(pictures), plain(pictures)), _distance(ours(few), one_by_one(few)))
+    """Ours against each peer, all in turns; `how` ours computes goes into the notes."""
+    few, ours = pictures[: sizes.loop_pictures], batched(network.embed, BATCH)
+    shown = [few if other.slow else pictures for other in against]
+    far = [_distance(ours(some), other.peer.embed(some)) for other, some in zip(against, shown, strict=True)]
+    runs = [partial(other.peer.embed, some) for other, some in zip(against, shown, strict=True)]
+    mine, *theirs = interleaved(sizes.rounds, lambda: ours(pictures), *runs)
+    for other, some, apart, taken in zip(against, shown, far, theirs, strict=True):
+        wrong, note = _alike(apart, how)
+        name, rate, peer = f"{network.spec.name}: embedding", len(pictures) / mine, other.peer.name
+        yield Figure(name, rate, "images/s", peer, len(some) / taken, other.bar, wrong, note)
+
+
+def _views(network: Embedder, material: Material) -> Iterator[Figure]:
+    """A photo in all its views, as each question with a photo embeds it."""
+    spec = network.spec
+    seen = spec.seen(decoded(material.questions[0].read_bytes(), spec.edge(several=True)), several=True)
+    against = [
+        Against(tensorflow_engine(network, seen), Bar(0.65, most=True)),
+        Against(openvino(network, seen), Bar(1.05, most=True)),
+    ]
+    runs = [partial(other.peer.embed, seen) for other in against]
+    far = [_distance(network.embed(seen), run()) for run in runs]
+    mine, *theirs = interleaved(10 * material.sizes.rounds, partial(network.embed, seen), *runs)
+    for other, apart, taken in zip(against, far, theirs, strict=True):
+        wrong, note = _alike(apart)
+        name = f"{spec.name}: a photo's {len(seen)} views"
+        yield Figure(name, 1000 * mine, "ms", other.peer.name, 1000 * taken, other.bar, wrong, note)
+
+
+def _alike(far: float, how: str = "") -> tuple[str, str]:
+    """What is wrong with vectors so far from the peer's, and a note of that."""
     wrong = "" if far <= 1 - _ALIKE else f"a vector has cosine {1 - far:.4f} to the peer's"
-    note = f"ours in {'bfloat16' if far > _BFLOAT16 else 'float32'}, its cosine to the peer's at least {1 - far:.4f}"
-    mine, theirs, slow = interleaved(
-        sizes.rounds, lambda: ours(pictures), lambda: plain(pictures), lambda: one_by_one(few)
-    )
-    name, rate = f"{network.spec.name}: embedding", len(pictures) / mine
-    peer = f"Keras graph, batch {batch}"
-    yield Figure(name, rate, "images/s", peer, len(pictures) / theirs, Bar(graph[1]), wrong, note)
-    yield Figure(name, rate, "images/s", "Keras predict loop", len(few) / slow, Bar(loop[1]), wrong, note)
-
-
-def batched(embed: Embed, batch: int) -> Embed:
-    """The same, so many pictures at a time."""
-    return lambda images: np.concatenate([embed(images[at : at + batch]) for at in range(0, len(images), batch)])
+    return wrong, ", ".join(filter(None, (how, f"cosine to the peer's at least {1 - far:.6f}")))
 
 
 def _against_matrix_product(network: Embedder, pictures: Picture, sizes: Sizes) -> Figure:
-    ours, product = batched(network.embed, BATCH), matrix_product(_SIDE)
+    ours, (kind, product) = batched(network.embed, BATCH), matrix_product(_SIDE)
     product()
     mine, theirs = interleaved(sizes.rounds, lambda: ours(pictures), product)
     speed, limit = len(pictures) * _VGG19_GFLOP / mine, 2 * _SIDE**3 / 1e9 / theirs
-    return Figure("vgg19: arithmetic", speed, "GFLOP/s", f"bf16 matrix product, {_SIDE}", limit, Bar(0.75))
+    return Figure("vgg19: arithmetic", speed, "GFLOP/s", f"{kind} matrix product, {_SIDE}", limit, Bar(0.75))
 
 
 def _quality(network: Embedder, plain: Embed, material: Material) -> Iterator[Figure]:
@@ -95,15 +147,6 @@ def _quality(network: Embedder, plain: Embed, material: Material) -> Iterator[Fi
     most, least = Bar(0.007, most=True, absolute=True), Bar(0.96, absolute=True)
     yield Figure("fast path: R@1 moved by", abs(right - before), peer="slow path", bar=most, note=note)
     yield Figure("fast path: overlap of first 10", same, peer="slow path", bar=least, note=note)
-
-
-def _best_batch(graph: Embed, pictures: Picture) -> int:
-    """The batch at which Keras is fastest."""
-    batches = [batch for batch in _BATCHES if batch <= len(pictures)]
-    runs = [partial(batched(graph, batch), pictures) for batch in batches]
-    for run in runs:
-        run()  # traces
-    return batches[int(np.argmin(interleaved(2, *runs)))]
 
 
 def _distance(ours: Vectors, theirs: Vectors) -> float:

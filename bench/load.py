@@ -1,38 +1,103 @@
-"""What a server takes: memory, by how many workers, and time to its first answer."""
+"""What a network and a server take: memory, and time to the first vector and to the first answers."""
 
-from collections.abc import Iterator
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from statistics import median
+from typing import NamedTuple
+
+import numpy as np
 
 from bench.figure import Bar, Figure
 from bench.made import snapshot_of
 from bench.material import Material
+from bench.opening import example
 from bench.pipeline import PARTITION, indexed
-from bench.process import resident
+from bench.process import ROOT, resident
 from bench.server import connected, products, served
+from shared.embedders import Embedder
+from shared.errors import RunStopped
 from shared.similar import similar_to_photo
 
 _WORKERS = 4
 _EACH = 16  # photos for each worker on the average, so that none is left out
+_ALIKE = 1e-3  # of a vector's largest value
+_SEARCH = f"/v1/{PARTITION}/search"
+Answers = Sequence[str]
 
 
-def memory_figures(material: Material) -> Iterator[Figure]:
-    """Resident memory after photos, what processes share counted once."""
+class _Opened(NamedTuple):
+    """Seconds from the command to the first vector, the MB that its process takes then, and the vector."""
+
+    seconds: float
+    memory: float
+    vector: Sequence[float]
+
+
+def photo_figures(material: Material) -> Iterator[Figure]:
+    """A network in a fresh process, and servers that answer photos.
+
+    What is right is worked out last: memory that this process has in common with others is theirs by halves only.
+    """
     data, snapshot = indexed(material)
-    photo, wrong, seen = material.questions[0].read_bytes(), "", []
-    found = similar_to_photo(snapshot, snapshot.load_embedder(), photo)
-    truth = [answer.image.product_id for answer in found]
-    for workers in (1, _WORKERS):
-        with served(data, workers, until="/readyz") as server, ThreadPoolExecutor(2 * workers) as clients:
+    photo, rounds = material.questions[0].read_bytes(), material.sizes.rounds
+    opened = [_opened(snapshot.folder / "network.0.xml") for _ in range(rounds)]
+    started = [_started(data, photo) for _ in range(rounds)]
+    loads = [_loaded(data, photo, workers) for workers in (1, _WORKERS)]
+    network = snapshot.load_embedder()
+    truth = [answer.image.product_id for answer in similar_to_photo(snapshot, network, photo)]
+    yield from _opening_figures(network, opened)
+    wrong = "" if all(answer == truth for _, answer in started) else "the first answer is not the one found directly"
+    at_most = Bar(2, most=True, absolute=True)
+    taken = median(taken for taken, _ in started)
+    yield Figure("start to first photo answered", taken, "s", bar=at_most, wrong=wrong)
+    right = all(answer == truth for _, answers in loads for answer in answers)
+    wrong = "" if right else "a served answer is not the one found directly"
+    (one, _), (all_of_them, _) = loads
+    at_most = Bar(700, most=True, absolute=True)
+    yield Figure(f"memory of {_WORKERS} workers", all_of_them, "MB", "1 worker", one, at_most, wrong)
 
-            def asked(_: int, port: int = server.port) -> list[str]:
-                with connected(port) as connection:
-                    return products(connection, f"/v1/{PARTITION}/search", photo)
 
-            if any(answer != truth for answer in clients.map(asked, range(_EACH * workers))):
-                wrong = "a served answer is not the one found directly"
-            seen.append(resident(server.pid))
-    yield Figure(f"memory of {_WORKERS} workers", seen[1], "MB", "1 worker", seen[0], Bar(1.5, most=True), wrong)
+def _opened(path: Path) -> _Opened:
+    """A fresh process that opens a converted network. Raises `RunStopped` where it cannot."""
+    command = [sys.executable, "-m", "bench.opening", str(path)]
+    start = time.perf_counter()
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout  # a pipe
+        if not (line := process.stdout.readline()):
+            raise RunStopped(f"{path} was not opened.")
+        return _Opened(time.perf_counter() - start, resident(process.pid), json.loads(line))
+
+
+def _opening_figures(network: Embedder, opened: Sequence[_Opened]) -> Iterator[Figure]:
+    exact = network.embed(example(network.spec.image_size))[0]
+    right = all(np.allclose(one.vector, exact, atol=_ALIKE * np.abs(exact).max()) for one in opened)
+    wrong, name = "" if right else "the vector is not the one found here", f"{network.spec.name}, fresh process"
+    taken, memory = (median(values) for values in zip(*((one.seconds, one.memory) for one in opened), strict=True))
+    yield Figure(f"{name}: first vector", taken, "s", bar=Bar(0.6, most=True, absolute=True), wrong=wrong)
+    yield Figure(f"{name}: memory", memory, "MB", bar=Bar(220, most=True, absolute=True), wrong=wrong)
+
+
+def _started(data: Path, photo: bytes) -> tuple[float, Answers]:
+    """The seconds from the command to the first photo answered, and the answer."""
+    with served(data, 2, _SEARCH, photo) as server, connected(server.port) as connection:
+        return server.seconds, products(connection, _SEARCH, photo)
+
+
+def _loaded(data: Path, photo: bytes, workers: int) -> tuple[float, Sequence[Answers]]:
+    """The MB of so many workers that have answered photos, what they share counted once, and the answers."""
+    with served(data, workers, until="/readyz") as server, ThreadPoolExecutor(2 * workers) as clients:
+
+        def asked(_: int) -> list[str]:
+            with connected(server.port) as connection:
+                return products(connection, _SEARCH, photo)
+
+        answers = list(clients.map(asked, range(_EACH * workers)))
+        return resident(server.pid), answers
 
 
 def start_figures(material: Material) -> Iterator[Figure]:
@@ -50,4 +115,4 @@ def start_figures(material: Material) -> Iterator[Figure]:
     yield Figure(f"start to first answer, {count:,} products", median(taken), "s", bar=bar, wrong=wrong)
 
 
-FIGURES = (memory_figures, start_figures)
+FIGURES = (photo_figures, start_figures)

@@ -1,19 +1,44 @@
 """What a benchmark runs on, and how much of it: pictures of the drawn shop, or of a folder of the user's."""
 
 import csv
+import hashlib
+import io
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import cache, partial
 from itertools import cycle, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from indexer.sample import draw_shop
 from indexer.sources import Source
+from shared.embedders.runtime import Runtime, cores
 from shared.errors import CatalogError
+from shared.files import replacing
 from shared.images import MAX_EDGE, Picture, decode, square
 from shared.refusals import Refusal
 from shared.urls import UrlTemplate
+
+_NOISE, _QUALITY = 4, 90  # of a photo: the deviation of its noise, and how well JPEG keeps it
+
+
+class Pixels(NamedTuple):
+    """How large a picture is."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width:,} x {self.height:,}"
+
+
+# As a shop keeps its pictures to show them small, and to be looked at; and as a phone takes them.
+SMALL, LARGE, PHONE = Pixels(348, 348), Pixels(1072, 1340), Pixels(3000, 4000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +109,18 @@ class Material:
         return prepared([shot.path for shot in islice(cycle(self.catalog), count)], size)
 
     @property
+    def runtime(self) -> Runtime:
+        """Where converted networks are kept."""
+        return Runtime(self.work / "networks")
+
+    def sized(self, paths: Sequence[Path], pixels: Pixels) -> list[Path]:
+        """The same pictures, their middle, as JPEG files of that size, made once."""
+        folder = self.work / f"{pixels.width}x{pixels.height}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(cores()) as pool:
+            return list(pool.map(partial(_sized, folder, pixels), paths))
+
+    @property
     def questions(self) -> list[Path]:
         """Photos to ask a server with."""
         return [shot.path for shot in (self.photos or self.catalog)[:32]]
@@ -100,6 +137,30 @@ def decoded(content: bytes, edge: int = MAX_EDGE) -> Picture:
     if isinstance(picture, Refusal):
         raise CatalogError(f"A picture cannot be used for a benchmark: {picture.detail}")
     return picture
+
+
+def _sized(folder: Path, pixels: Pixels, path: Path) -> Path:
+    content = path.read_bytes()
+    made = folder / f"{hashlib.sha256(content).hexdigest()[:24]}.jpg"
+    if not made.exists():
+        with replacing(made) as part:
+            part.write_bytes(_jpeg(decoded(content), pixels))
+    return made
+
+
+def _jpeg(picture: Picture, pixels: Pixels) -> bytes:
+    """A picture of that size. One that grows gets a camera's noise, without which its file would be too small."""
+    image = ImageOps.fit(Image.fromarray(picture), pixels, Image.Resampling.BICUBIC)
+    if pixels.height > picture.shape[0]:
+        image = Image.fromarray((np.asarray(image) + _noise(pixels)).clip(0, 255).astype(np.uint8))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=_QUALITY)
+    return file.getvalue()
+
+
+@cache
+def _noise(pixels: Pixels) -> NDArray[np.int16]:
+    return np.random.default_rng(0).normal(0, _NOISE, (pixels.height, pixels.width, 1)).astype(np.int16)
 
 
 def _labelled(folder: Path, name: str) -> Iterator[Shot]:

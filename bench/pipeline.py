@@ -7,22 +7,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np
 
-from bench.embed import batched
 from bench.figure import Bar, Figure, seconds
-from bench.material import Material, Shot, prepared
-from bench.process import ROOT, accepts, peak, running
+from bench.material import LARGE, SMALL, Material, Pixels, Shot, prepared
+from bench.peers import Peer, fastest
+from bench.process import ROOT, Peak, accepts, peak, running
 from indexer.cache import Cache, content_hash
-from indexer.pipeline import BATCH
 from shared.embedders import Embedder
 from shared.embedders.registry import load
 from shared.errors import RunStopped
+from shared.images import Picture
 from shared.partition import Partition
 from shared.snapshot import Snapshot
 from shared.vectors import Vectors, normalise
@@ -35,51 +36,123 @@ _IMAGES = ["-m", "http.server", "{port}", "--bind", "127.0.0.1", "--protocol", "
 
 
 class Run(NamedTuple):
-    """How long a run took, and its peak memory in MB."""
+    """How long a run took, and its memory."""
 
     seconds: float
-    memory: float
+    memory: Peak
 
 
-def figures(material: Material) -> Iterator[Figure]:
-    """All figures of indexing. A run is long, so there are three rounds of it at the most."""
-    work, sizes, network = material.work / "pipeline", material.sizes, load(_MODEL)
-    data, folder = work / "data", work / "pictures"
-    shutil.rmtree(work, ignore_errors=True)
-    shots = _copies(material.catalog, range(sizes.images), folder)
-    pictures = material.pictures(min(_ALONE, sizes.images), network.spec.image_size)
-    alone = partial(batched(network.embed, BATCH), pictures)
-    network.embed(pictures[:BATCH])
+def small_figures(material: Material) -> Iterator[Figure]:
+    """Small pictures: all figures of indexing. A run is long, so there are three rounds of it at the most."""
     rounds, wrong = [], ""
-    with running([sys.executable, *_IMAGES, str(folder)], accepts) as server:
-        images = f"http://127.0.0.1:{server.port}/{{path}}"
-        for _ in range(min(3, sizes.rounds)):
-            shutil.rmtree(data, ignore_errors=True)
-            before = seconds(alone)
-            first = index(data, shots, images)
-            limit = (before + seconds(alone)) / 2 / len(pictures)
-            wrong, vectors = wrong or _wrong(data, folder, shots, network), _vectors(data)
-            again = index(data, shots, images)
-            if not np.array_equal(vectors, _vectors(data)):
+    with _shop(material, SMALL) as shop:
+        for _ in range(_rounds(material)):
+            first, rate = shop.first_run()
+            wrong, vectors = wrong or shop.wrong(), _vectors(shop.data)
+            again = shop.run()
+            if not np.array_equal(vectors, _vectors(shop.data)):
                 wrong = wrong or "the vectors changed though no picture did"
-            for shot in shots[::100]:
-                _change(folder / shot.path)
-            changed = index(data, shots, images)
-            wrong = wrong or _wrong(data, folder, shots, network)
-            rounds.append((first.seconds, limit, again.seconds, changed.seconds, first.memory))
-        whole, limit, same, little, memory = (median(values) for values in zip(*rounds, strict=True))
-        name, rate = f"make index, {len(shots):,} images over HTTP", len(shots) / whole
-        yield Figure(name, rate, "images/s", "embedding alone", 1 / limit, Bar(0.9), wrong)
-        yield Figure("make index, nothing changed", same, "s", "first run", whole, Bar(0.03, most=True), wrong)
-        yield Figure("make index, 1 % changed", little, "s", "first run", whole, Bar(0.05, most=True), wrong)
-        count = len(shots) * sizes.repeats
-        many = index(work / "many", [*shots, *_copies(material.catalog, range(len(shots), count), folder)], images)
-    name, peer = f"make index, {count:,} images: peak memory", f"{len(shots):,} images"
-    yield Figure(name, many.memory, "MB", peer, memory, Bar(1.2, most=True), wrong)
+            for shot in shop.shots[::100]:
+                _change(shop.folder / shot.path)
+            changed = shop.run()
+            wrong = wrong or shop.wrong()
+            rounds.append((first.seconds, rate, again.seconds, changed.seconds, *first.memory))
+        whole, rate, same, little, memory, beside = (median(values) for values in zip(*rounds, strict=True))
+        yield shop.figure(whole, rate, Bar(0.75), wrong)
+        yield Figure("make index, nothing changed", same, "s", "first run", whole, Bar(0.06, most=True), wrong)
+        yield Figure("make index, 1 % changed", little, "s", "first run", whole, Bar(0.12, most=True), wrong)
+        count, most = len(shop.shots), Bar(900, most=True, absolute=True)
+        name, note = "make index, {:,} images: peak memory", f"converting the network takes {beside:,.0f} MB beside it"
+        yield Figure(name.format(count), memory, "MB", bar=most, wrong=wrong, note=note)
+        many = shop.run_of_many(count * material.sizes.repeats)
+    name, peer = name.format(count * material.sizes.repeats), f"{count:,} images"
+    yield Figure(name, many.memory.own, "MB", peer, memory, Bar(1.2, most=True), wrong)
+
+
+def large_figures(material: Material) -> Iterator[Figure]:
+    """Large pictures, whose decoding takes longer."""
+    rounds, wrong = [], ""
+    with _shop(material, LARGE) as shop:
+        for _ in range(_rounds(material)):
+            first, rate = shop.first_run()
+            wrong = wrong or shop.wrong()
+            rounds.append((first.seconds, rate, first.memory.own))
+    whole, rate, memory = (median(values) for values in zip(*rounds, strict=True))
+    yield shop.figure(whole, rate, Bar(0.6), wrong, f"peak memory {memory:,.0f} MB")
+
+
+FIGURES = (small_figures, large_figures)
+
+
+def _rounds(material: Material) -> int:
+    return min(3, material.sizes.rounds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shop:
+    """Pictures of one size in a `folder` that `images` serves, and what embeds them: `network`, and `alone` the fastest
+    peer with the pictures that it is timed on."""
+
+    work: Path
+    pixels: Pixels
+    pictures: Sequence[Shot]
+    shots: Sequence[Shot]
+    images: str
+    network: Embedder
+    alone: tuple[Peer, Picture]
+
+    @property
+    def data(self) -> Path:
+        return self.work / "data"
+
+    @property
+    def folder(self) -> Path:
+        return self.work / "pictures"
+
+    def run(self) -> Run:
+        """`make index` of all of it."""
+        return index(self.data, self.shots, self.images)
+
+    def first_run(self) -> tuple[Run, float]:
+        """The same into an empty folder, so that it converts the network, too; and how many pictures a second were
+        embedded alone before and after it."""
+        shutil.rmtree(self.data, ignore_errors=True)
+        peer, pictures = self.alone
+        before = seconds(lambda: peer.embed(pictures))
+        run = self.run()
+        return run, 2 * len(pictures) / (before + seconds(lambda: peer.embed(pictures)))
+
+    def run_of_many(self, count: int) -> Run:
+        """The same of so many, in a folder of its own."""
+        more = _copies(self.pictures, range(len(self.shots), count), self.folder)
+        return index(self.work / "many", [*self.shots, *more], self.images)
+
+    def wrong(self) -> str:
+        """In what the last run's vectors differ from those of the same files embedded here, where they do."""
+        return _wrong(self.data, self.folder, self.shots, self.network)
+
+    def figure(self, whole: float, rate: float, bar: Bar, wrong: str, note: str = "") -> Figure:
+        """How fast runs were that took so long, to so many images a second embedded alone."""
+        count, peer = len(self.shots), f"embedding alone, {self.alone[0].name}"
+        name = f"make index, {count:,} images of {self.pixels}"
+        return Figure(name, count / whole, "images/s", peer, rate, bar, wrong, note)
+
+
+@contextmanager
+def _shop(material: Material, pixels: Pixels) -> Iterator[_Shop]:
+    """The catalog's pictures in that size, served while they are needed."""
+    work, sizes, network = material.work / "pipeline", material.sizes, load(_MODEL, runtime=material.runtime)
+    shutil.rmtree(work, ignore_errors=True)
+    catalog = material.catalog[: sizes.images]
+    paths = material.sized([shot.path for shot in catalog], pixels)
+    pictures = [Shot(shot.product_id, path) for shot, path in zip(catalog, paths, strict=True)]
+    shots = _copies(pictures, range(sizes.images), work / "pictures")
+    shown = material.pictures(min(_ALONE, sizes.images), network.spec.image_size)
+    alone = fastest(network, shown), shown
+    with running([sys.executable, *_IMAGES, str(work / "pictures")], accepts) as server:
+        images = f"http://127.0.0.1:{server.port}/{{path}}"
+        yield _Shop(work, pixels, pictures, shots, images, network, alone)
     shutil.rmtree(work)
-
-
-FIGURES = (figures,)
 
 
 def index(data: Path, shots: Sequence[Shot], images: str = "file://{path}") -> Run:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.errors import RunStopped
 
 ROOT = Path(__file__).resolve().parent.parent
 _PATIENCE = 120.0
+_SELDOM = 10  # of so many looks at a process, one is at what it started, too: that takes longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +62,44 @@ def accepts(port: int) -> bool:
 
 def resident(pid: int) -> float:
     """MB of a process and all below it, what several have in common counted once."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return _megabytes(f"/proc/{pid}/smaps_rollup", "Pss") + sum(resident(int(child)) for child in children)
+    return _megabytes(f"/proc/{pid}/smaps_rollup", "Pss") + sum(map(resident, _children(pid)))
 
 
-def peak(process: "subprocess.Popen[bytes]") -> float:
-    """The most MB that a process has at a time, until its end.
+class Peak(NamedTuple):
+    """The most MB that a process has at a time, and the largest of those that it starts."""
+
+    own: float
+    below: float
+
+
+def peak(process: "subprocess.Popen[bytes]") -> Peak:
+    """Watch a process until its end.
 
     What `wait4` tells would hold the memory of the process that started it, too.
     """
-    most = 0.0
+    own, below, looks = 0.0, 0.0, 0
     while process.poll() is None:
-        with suppress(OSError, StopIteration):  # it ends at this moment
-            most = max(most, _megabytes(f"/proc/{process.pid}/status", "VmHWM"))
+        own = max(own, _most(process.pid))
+        if looks % _SELDOM == 0:
+            below = max([below, *map(_most, _children(process.pid))])
+        looks += 1
         time.sleep(0.02)
-    return most
+    return Peak(own, below)
+
+
+def _children(pid: int) -> list[int]:
+    """Those that any thread of it started."""
+    found = list[int]()
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # it ends at this moment
+            found += map(int, path.read_text().split())
+    return found
+
+
+def _most(pid: int) -> float:
+    with suppress(OSError, StopIteration):  # it ends at this moment
+        return _megabytes(f"/proc/{pid}/status", "VmHWM")
+    return 0.0
 
 
 def _megabytes(path: str, field: str) -> float:

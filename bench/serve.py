@@ -1,23 +1,29 @@
 """Answers over HTTP: against a route of fixed bytes under the same gunicorn, and against calling the code directly."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import cycle, islice
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from bench.figure import Bar, Figure, interleaved
 from bench.made import snapshot_of
-from bench.material import Material, prepared
+from bench.material import PHONE, Material, prepared
+from bench.peers import fastest
 from bench.pipeline import PARTITION, indexed
 from bench.process import Running
 from bench.server import CONNECTIONS, Load, ask, connected, load, products, served, served_bytes
+from shared.embedders import Embedder
 from shared.examples import photo_example
 from shared.similar import similar_to_photo
 from shared.snapshot import Snapshot
 
 _WORKERS = 2
 _ASKED, _CHECKED = 10_000, 100
+_PHONES = 8  # photos as a phone takes them
+_SEARCH = f"/v1/{PARTITION}/search"
 
 
 def product_figures(material: Material) -> Iterator[Figure]:
@@ -43,31 +49,55 @@ def product_figures(material: Material) -> Iterator[Figure]:
 
 def photo_figures(material: Material) -> Iterator[Figure]:
     """Photo -> products: one client against the code called directly, eight against embedding alone."""
-    sizes, photos, path = material.sizes, material.questions, f"/v1/{PARTITION}/search"
-    data, snapshot = indexed(material)
-    network, contents = snapshot.load_embedder(), [photo.read_bytes() for photo in photos]
+    sizes, photos, (data, snapshot) = material.sizes, material.questions, indexed(material)
+    network, phone = snapshot.load_embedder(), material.sized(photos[:_PHONES], PHONE)
     batch = prepared(list(islice(cycle(photos), CONNECTIONS)), snapshot.spec.image_size)
-    network.embed(batch)
-    with served(data, _WORKERS, until="/readyz") as server, connected(server.port) as connection:
-        truth = [[found.image.product_id for found in similar_to_photo(snapshot, network, one)] for one in contents]
-        right = [products(connection, path, one) for one in contents] == truth
-        wrong = "" if right else "a served answer is not the one found directly"
-        ours, directly = cycle(contents), cycle(contents)
-        mine, theirs = interleaved(
-            10 * sizes.rounds,
-            lambda: products(connection, path, next(ours)),
-            lambda: photo_example(snapshot, network, next(directly)),
-        )
-        name, peer = "photo -> products, one client: p50", "decode and embed, called directly"
-        yield Figure(name, 1000 * mine, "ms", peer, 1000 * theirs, Bar(1.15, most=True), wrong)
-        name, peer = f"photo -> products, {CONNECTIONS} clients", f"embedding at batch {CONNECTIONS}"
-        rates, taken = [], []
+    alone = fastest(network, batch)
+    with served(data, _WORKERS, until="/readyz") as server:
+        asking = _Asking(server, snapshot, network, 10 * sizes.rounds)
+        yield asking.figure("photo", photos, Bar(1.15, most=True))
+        yield asking.figure(f"photo of {PHONE}", phone)
+        wrong, rates, taken = asking.wrong(photos), [], []
         for _ in range(sizes.rounds):
-            rates.append(load(server.port, [path], max(3, sizes.seconds), photos).rate)
-            taken += interleaved(5, lambda: network.embed(batch))
+            rates.append(load(server.port, [_SEARCH], max(3, sizes.seconds), photos).rate)
+            taken += interleaved(5, lambda: alone.embed(batch))
     seen = snapshot.spec.views if snapshot.views else 1
     note, limit = f"a photo is seen {seen} ways; {_WORKERS} workers", CONNECTIONS / median(taken) / seen
+    name, peer = f"photo -> products, {CONNECTIONS} clients", f"embedding alone, {alone.name}"
     yield Figure(name, median(rates), "photos/s", peer, limit, Bar(0.85), wrong, note)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """One client of a server, and the same code called directly, so many times."""
+
+    server: Running
+    snapshot: Snapshot
+    network: Embedder
+    rounds: int
+
+    def figure(self, what: str, photos: Sequence[Path], bar: Bar | None = None) -> Figure:
+        """The p50 of both."""
+        contents = [photo.read_bytes() for photo in photos]
+        ours, directly = cycle(contents), cycle(contents)
+        with connected(self.server.port) as connection:
+            mine, theirs = interleaved(
+                self.rounds,
+                lambda: products(connection, _SEARCH, next(ours)),
+                lambda: photo_example(self.snapshot, self.network, next(directly)),
+            )
+        name, peer = f"{what} -> products, one client: p50", "decode and embed, called directly"
+        note = f"{np.mean([len(content) for content in contents]) / 1e6:.2f} MB each"
+        return Figure(name, 1000 * mine, "ms", peer, 1000 * theirs, bar, self.wrong(photos), note)
+
+    def wrong(self, photos: Sequence[Path]) -> str:
+        """Whether a served answer is another one than the code gives."""
+        with connected(self.server.port) as connection:
+            for photo in photos:
+                found = similar_to_photo(self.snapshot, self.network, photo.read_bytes())
+                if products(connection, _SEARCH, photo.read_bytes()) != [one.image.product_id for one in found]:
+                    return "a served answer is not the one found directly"
+        return ""
 
 
 FIGURES = (product_figures, photo_figures)

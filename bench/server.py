@@ -48,10 +48,12 @@ class Load(NamedTuple):
     p99: float
 
 
-def served(data: Path, workers: int, until: str = "/healthz") -> AbstractContextManager[Running]:
-    """`make serve` over a data folder, from when it answers 200 there."""
+def served(
+    data: Path, workers: int, until: str = "/healthz", photo: bytes | None = None
+) -> AbstractContextManager[Running]:
+    """`make serve` over a data folder, from when it answers 200 there, to a photo where one is given."""
     command = [sys.executable, "-m", "server", "--data", str(data), "--workers", str(workers), "--port", "{port}"]
-    return running(command, lambda port: _answers(port, until))
+    return running(command, lambda port: _answers(port, until, photo))
 
 
 @contextmanager
@@ -115,9 +117,9 @@ def load(port: int, paths: Sequence[str], seconds: int, photos: Sequence[Path] =
     return Load(1e6 * seen["requests"] / seen["microseconds"], seen["p50"] / 1000, seen["p99"] / 1000)
 
 
-def _answers(port: int, path: str) -> bool:
+def _answers(port: int, path: str, photo: bytes | None = None) -> bool:
     try:
         with connected(port) as connection:
-            return ask(connection, path)[0] == 200
+            return ask(connection, path, photo)[0] == 200
     except (OSError, http.client.HTTPException):
         return False

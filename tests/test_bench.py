@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bench import search
-from bench.embed import network_figures
+from bench.embed import FIGURES, Against, network_figures
 from bench.figure import Bar, Figure
 from bench.load import start_figures
-from bench.material import Material, Sizes
+from bench.material import Material, Pixels, Sizes
+from bench.peers import Peer, keras
 from bench.process import peak
 from bench.report import Report, machine
 from bench.serve import product_figures
+from shared.embedders import clip
 from shared.embedders.registry import load
 from shared.images import Picture
 from shared.vectors import Vectors
@@ -35,7 +38,8 @@ def material(tmp_path: Path) -> Material:
 
 def embedding() -> Iterator[Figure]:
     grid = load("colour_grid")
-    return network_figures(grid, (grid.embed, 1.8), (grid.embed, 4), PICTURES, TINY)
+    against = [Against(keras(grid.embed, PICTURES), Bar(1.8)), Against(Peer("loop", grid.embed), Bar(4), slow=True)]
+    return network_figures(grid, against, PICTURES, TINY)
 
 
 def test_figures_are_recorded(tmp_path: Path, material: Material) -> None:
@@ -70,11 +74,13 @@ def test_wrong_answers_void_a_figure(material: Material, monkeypatch: pytest.Mon
             return np.zeros((len(queries), k), np.float32), np.zeros((len(queries), k), np.int64)
 
     grid = load("colour_grid")
-    figures = [*network_figures(grid, (mirrored, 1.8), (grid.embed, 4), PICTURES, TINY)]
+    against = [Against(Peer("mirrored", mirrored)), Against(Peer("itself", grid.embed), Bar(1))]
+    wrong, right = network_figures(grid, against, PICTURES, TINY)
     monkeypatch.setattr(search, "open_store", lambda _: Wrong())
     recall, *others = search.store_figures(material)
     assert recall.status == "not reached"
-    assert {figure.status for figure in [*figures, *others]} == {"void"}
+    assert right.status != "void"
+    assert {figure.status for figure in [wrong, *others]} == {"void"}
 
 
 def test_a_bar_is_on_the_ratio_or_on_ours() -> None:
@@ -86,9 +92,39 @@ def test_a_bar_is_on_the_ratio_or_on_ours() -> None:
     assert Figure("f", wrong="it stopped").status == "void"
 
 
-def test_the_peak_of_a_process_is_its_own() -> None:
-    """Not that of the one which started it."""
+def test_clip_without_weights_is_void_with_the_reason(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip, "find_spec", lambda _: None)
+    (figure,) = FIGURES[-1](material)
+    assert figure.status == "void"
+    assert "make weights MODEL=clip_vit_b16" in figure.wrong
+
+
+def test_pictures_are_made_in_the_size_of_a_phones_once(tmp_path: Path, material: Material) -> None:
+    path = tmp_path / "picture.png"
+    Image.fromarray(PICTURES[0]).save(path)
+    (made,) = material.sized([path], Pixels(300, 400))
+    with Image.open(made) as image:
+        assert (image.format, image.size) == ("JPEG", (300, 400))
+    content, written = made.read_bytes(), made.stat().st_mtime_ns
+    assert material.sized([path, path], Pixels(300, 400)) == [made, made]
+    assert made.stat().st_mtime_ns == written
+    made.unlink()
+    assert material.sized([path], Pixels(300, 400))[0].read_bytes() == content
+
+
+def test_the_peak_of_a_process_is_its_own_and_that_of_what_it_starts_is_told_apart() -> None:
+    """Neither is that of the one which started it."""
     mine = np.ones(40_000_000)
-    process = subprocess.Popen([sys.executable, "-c", "import time; block = b'x' * 50_000_000; time.sleep(0.5)"])
-    assert 50 < peak(process) < 200
+    block = "block = b'x' * {}_000_000; time.sleep(0.7)"
+    below = f"import time; {block.format(120)}"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {below!r}]); {block.format(50)}",
+        ]
+    )
+    seen = peak(process)
+    assert 50 < seen.own < 110
+    assert 120 < seen.below < 200
     assert mine.nbytes == 320_000_000
