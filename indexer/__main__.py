@@ -298,7 +298,9 @@ def run() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         main(prog_name="python -m indexer")
-    except (SimilarityError, OSError, sqlite3.Error) as error:
+    except (SimilarityError, OSError, sqlite3.Error, ModuleNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError):  # a host that only serves
+            error = ConfigError(f"{error.name} is not installed here. Run pip install 'image-similarity[index]'.")
         Console(stderr=True).print(f"Error: {error}", style="red", soft_wrap=True, highlight=False, markup=False)
         sys.exit(1)
 

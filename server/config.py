@@ -93,8 +93,9 @@ class ServerConfig:
 
     @property
     def photos_at_once(self) -> int:
-        """How many photos all workers embed at the same time, each with the threads of `runtime`."""
-        return max(1, cores() // self.runtime.threads)
+        """How many photos all workers embed at the same time, each with the threads of `runtime`: one more than the
+        cores hold, so that they have work while one's last view ends."""
+        return cores() // self.runtime.threads + 1
 
     @property
     def runtime(self) -> Runtime:

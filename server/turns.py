@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock, local
+from threading import Condition, Lock, local
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class Turns:
         self._file = os.open(line, os.O_RDWR) if line else None
         self._since: NDArray[np.float64] = np.memmap(line, np.float64, "r+") if line else np.zeros(PLACES)
         self._at_once, self._mine, self._choosing = at_once, set[int](), Lock()
+        self._moved = Condition()  # a photo of this worker left the line
         self._thread = local()
 
     @contextmanager
@@ -66,18 +67,27 @@ class Turns:
             yield
         finally:
             self._since[place] = 0
+            with self._moved:
+                self._moved.notify_all()
 
     def _wait(self, place: int) -> None:
-        """Stand in line until it is this one's turn."""
+        """Stand in line until it is this one's turn. Of a worker's photos, only the first looks at the others'."""
         began = looked = self._since[place]
-        while len(ahead := self._ahead(place)) >= self._at_once:
+        while True:
+            ahead = self._ahead(place)
+            if len(ahead) < self._at_once:
+                return
             now = time.monotonic()
             if now - began > _LONGEST_WAIT:
                 raise Busy(f"The photo waited {_LONGEST_WAIT:.0f} seconds for the network. Send it again later.")
             if now - looked > _DEAD_SECONDS:
                 looked = now
                 self._remove_the_dead(ahead)
-            time.sleep(_LOOK_SECONDS * min(8, len(ahead)))
+            if self._mine.isdisjoint(ahead):
+                time.sleep(_LOOK_SECONDS * min(8, len(ahead)))
+            else:
+                with self._moved:
+                    self._moved.wait(_DEAD_SECONDS)
 
     def _ahead(self, place: int) -> list[int]:
         """The places of those that wait longer, or are embedded."""
