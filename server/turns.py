@@ -39,10 +39,12 @@ class Turns:
 
     @contextmanager
     def under_way(self, *, wait: bool = False) -> Iterator[None]:
-        """One photo, from its first byte decoded to its vector. Raises `Busy` where it need not wait for a place."""
+        """One photo, from its first byte decoded to its vector. Raises `Busy` where all places are taken: at once, or
+        where it can `wait`, after ten seconds."""
+        end = time.monotonic() + (_LONGEST_WAIT if wait else 0)
         place = self._taken()
         while place is None:
-            if not wait:
+            if time.monotonic() >= end:
                 raise Busy(f"{len(self._mine)} photos are being searched already. Send it again in some seconds.")
             time.sleep(10 * _LOOK_SECONDS)
             place = self._taken()

