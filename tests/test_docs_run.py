@@ -186,10 +186,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 def test_every_make_example_works(shop: Shop, command: str) -> None:
     if not command.startswith("make serve"):
         shop.renewed()
-        if command.startswith("make rollback"):  # whatever ran before, there is one to go back from
+        if command.startswith(("make rollback", "make publish")):  # what was gone back from is not published again
             shop.run("make index DPT=371 DOMAIN=0341")
-            shop.run("make publish DPT=371 DOMAIN=0341 DEPOT=s3://bucket/prefix")
             shop.renewed()
+        if command.startswith("make rollback"):
+            shop.run("make publish DPT=371 DOMAIN=0341 DEPOT=s3://bucket/prefix")
         shop.run(command)
         return
     process = shop.start(command)
