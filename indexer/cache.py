@@ -90,7 +90,7 @@ class Cache:
         self._db.close()
 
     def known(self, urls: Iterable[str]) -> dict[str, Known]:
-        """What was last fetched from each of those URLs from which anything was."""
+        """The last fetch of each of those URLs that was ever fetched."""
         query = "SELECT url, etag, last_modified, content, good, failed FROM fetched WHERE url IN "
         return {
             url: Known(Validators(etag, modified), content, good, bool(failed))
@@ -184,7 +184,7 @@ class Cache:
         self._change("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
 
     def _rows(self, query: str, keys: Iterable[str], *given: str) -> Iterator[Any]:
-        """What the query, which ends with `IN`, finds for those keys, block by block."""
+        """Rows that the query, which ends with `IN`, finds for those keys, block by block."""
         left = iter(keys)
         while block := list(islice(left, _BLOCK)):
             yield from self._db.execute(f"{query} (SELECT value FROM json_each(?))", (*given, json.dumps(block)))

@@ -147,7 +147,7 @@ def _climb(
 
 
 def _signed(images: Features) -> bool:
-    """Whether the head has values of both signs, so that its roots are better than its values."""
+    """True where the head has values of both signs, so that its roots are better than its values."""
     return bool((images.raw[:_MOST, : images.width] < 0).any())
 
 
@@ -172,7 +172,7 @@ def _ways(images: Features, owners: Owners, shown: Features, recipe: Recipe) -> 
 
 
 def _agreed(images: Features, owners: Owners, photos: Features, held: Features, recipe: Recipe) -> float:
-    """How well `held` photos that look alike agree on their product, without any label.
+    """Measure how well `held` photos that look alike agree on their product, without any label.
 
     Cohen's kappa of their first answers times the logarithm of how many products are answered: agreement alone would
     praise a space in which a few products answer everything. Fitted on other `photos`.

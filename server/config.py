@@ -93,13 +93,13 @@ class ServerConfig:
 
     @property
     def photos_at_once(self) -> int:
-        """How many photos all workers embed at the same time, each with the threads of `runtime`: one more than the
+        """Photos that all workers embed at the same time, each with the threads of `runtime`: one more than the
         cores hold, so that they have work while one's last view ends."""
         return cores() // self.runtime.threads + 1
 
     @property
     def runtime(self) -> Runtime:
-        """Where networks run: a photo is seen in four views, so more threads would wait."""
+        """The engine and its threads: four, for a photo is seen in four views and more would wait."""
         return Runtime(self.data / "networks", Engine(self.engine), min(4, cores()))
 
     @classmethod

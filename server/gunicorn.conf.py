@@ -1,4 +1,4 @@
-"""How gunicorn serves. The application is not preloaded: its threads would not survive the fork."""
+"""Configuration of gunicorn. The application is not preloaded: its threads would not survive the fork."""
 
 import os
 import socket
@@ -70,7 +70,7 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """Where the master was killed, its workers remove what they shared."""
+    """Remove the shared folder where the master was killed."""
     if os.getppid() != worker.ppid:
         server.processes.end()
 

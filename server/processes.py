@@ -1,4 +1,4 @@
-"""What the processes of one server share: a private folder that the master makes and that goes with them.
+"""The private folder that the processes of one server share: the master makes it, and it goes with them.
 
 metrics/        what each process counts
 rates           how often each key asked
@@ -49,7 +49,7 @@ class Processes:
         return found
 
     def ended(self, pid: int) -> None:
-        """That worker has ended."""
+        """Remove what a worker told that has ended."""
         (self._workers / str(pid)).unlink(missing_ok=True)
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""Photos take turns: how many are under way over all workers of a server, and how many of them are embedded at once.
+"""The line in which photos of all workers wait for the cores: it bounds how many are under way and embedded at once.
 
 Every worker has the network itself. If each embedded what it is sent at once, workers would take the cores from each
 other, and from what needs no network. So photos stand in one line, and those that wait longest are embedded.
@@ -45,7 +45,7 @@ class Turns:
         place = self._taken()
         while place is None:
             if time.monotonic() >= end:
-                raise Busy(f"{len(self._mine)} photos are being searched already. Send it again in some seconds.")
+                raise Busy("Many photos are being searched already. Send it again in some seconds.")
             time.sleep(10 * _LOOK_SECONDS)
             place = self._taken()
         self._thread.place = place
@@ -99,7 +99,7 @@ class Turns:
         return found
 
     def _remove_the_dead(self, places: list[int]) -> None:
-        """Whose process has ended holds no lock."""
+        """Take those out of the line whose process has ended: it holds no lock any more."""
         for place in places:
             with self._choosing:
                 if place not in self._mine and self._lock(place):
@@ -123,7 +123,7 @@ class Turns:
             self._unlock(place)
 
     def _lock(self, place: int) -> bool:
-        """Of another process or a place without one; of this process one knows it by `_mine`."""
+        """Lock a place against other processes; this one's own are in `_mine`. Returns False where another has it."""
         if self._file is None:
             return True
         try:

@@ -161,7 +161,7 @@ def views(picture: Picture, size: int, count: int = len(VIEWS), resample: int = 
 
 
 def views_edge(size: int, count: int) -> int:
-    """How many pixels of a photo's longer edge so many `views` of that size need."""
+    """Pixels of a photo's longer edge that so many `views` of that size need."""
     return math.ceil(size / 0.6) if count > 1 else size
 
 
@@ -189,7 +189,7 @@ def _sniff(data: bytes) -> tuple[str, ...]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """How the picture is stored, as EXIF tells it: 1 (upright) to 8; from 5 on its rows are columns."""
+    """Orientation of the stored picture, as EXIF tells it: 1 (upright) to 8; from 5 on its rows are columns."""
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a broken EXIF block says nothing about the pixels
@@ -198,7 +198,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _stored(box: Box, width: int, height: int, turned: int) -> Box:
-    """Where a part of the upright picture, which has that size, lies in the picture as it is stored."""
+    """Box of a part of the upright picture, which has that size, in the picture as it is stored."""
     left, top, right, bottom = box
     if turned in (2, 3, 6, 7):
         left, right = width - right, width - left

@@ -334,7 +334,7 @@ class Snapshot:
 
     @property
     def columns(self) -> Columns:
-        """What the rows' attributes are."""
+        """Attributes of the rows."""
         with self._reading_columns:
             if self._columns is None:
                 assert self.overlay

@@ -43,7 +43,7 @@ class EmbedderSpec:
         return views(photo, self.image_size, self.views if several else 1, self.resample)
 
     def edge(self, several: bool) -> int:
-        """How many pixels of a photo's longer edge `seen` needs."""
+        """Pixels of a photo's longer edge that `seen` needs."""
         return views_edge(self.image_size, self.views if several else 1)
 
 

@@ -24,7 +24,7 @@ class Family(Protocol):
 
     @property
     def source(self) -> str:
-        """What `registry.load` finds it by: its name, or the path of the user's own."""
+        """The name or path that `registry.load` finds it by."""
         ...
 
     @property

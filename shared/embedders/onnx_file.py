@@ -31,7 +31,7 @@ _OUTPUTS = ("image_embeds", "pooler_output", "last_hidden_state")
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How a picture on a white square of `size` pixels becomes the network's input: its middle `crop` pixels, times
+    """Steps from a picture on a white square of `size` pixels to the network's input: its middle `crop` pixels, times
     `factor`, less `mean`, by `deviation`. `resample` is Pillow's number of the way to resize."""
 
     size: int
@@ -210,7 +210,7 @@ def _per_colour(values: Sequence[float] | np.ndarray[Any, Any]) -> np.ndarray[An
 
 
 def _output(model: Any, path: Path) -> Any:
-    """What makes the vector, by the names that exports give. Raises `ModelError`."""
+    """The output that makes the vector, by the names that exports give. Raises `ModelError`."""
     named = {name: output for output in model.outputs for name in output.names}
     for name in _OUTPUTS:
         if name in named:

@@ -1,4 +1,4 @@
-"""Which engine runs a network, and where converted networks are kept.
+"""The engine that runs networks, and the folder of converted ones.
 
 OpenVINO runs every network on the processor: it is ready in a third of a second and takes a tenth of TensorFlow's
 memory. TensorFlow runs those that it defines where OpenVINO cannot be had, on a GPU, or where it is asked for.
@@ -20,7 +20,7 @@ _GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 class Engine(StrEnum):
-    """What computes."""
+    """The library that computes."""
 
     AUTO = "auto"
     OPENVINO = "openvino"
@@ -29,7 +29,7 @@ class Engine(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Where networks run. `folder` keeps converted networks by their fingerprints; without one they last as long as
+    """Settings of the engine. `folder` keeps converted networks by their fingerprints; without one they last as long as
     this process. `streams`: how many pictures are embedded at once, each by a thread; 0: one for each core."""
 
     folder: Path | None = None
@@ -38,12 +38,12 @@ class Runtime:
 
     @property
     def threads(self) -> int:
-        """How many pictures are embedded at once."""
+        """Pictures embedded at once."""
         return self.streams or min(cores(), _MOST_STREAMS)
 
     @property
     def uses_openvino(self) -> bool:
-        """Whether OpenVINO is to run networks that both engines can run."""
+        """True where OpenVINO is to run networks that both engines can run."""
         if self.engine is not Engine.AUTO:
             return self.engine is Engine.OPENVINO
         gpu = _GPUS.is_dir() and find_spec("tensorflow") is not None
@@ -55,7 +55,7 @@ class Runtime:
 
 
 def cores() -> int:
-    """How many processors this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
