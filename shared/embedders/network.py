@@ -2,11 +2,13 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
+
+import numpy as np
 
 from shared.embedders import Embedder, EmbedderSpec
 from shared.embedders.conversion import NotConvertible, convert_apart
@@ -57,9 +59,9 @@ class _TensorFlowNetwork:
 
     def __init__(self, family: Family) -> None:
         definition = family.define()
-        self._weights, self._run = family.weights, compiled(definition)
+        self._weights, self._run, size = family.weights, compiled(definition), definition.size
         self.spec = family.spec or EmbedderSpec(
-            family.name, _dimension(self._run, definition.size), definition.size, family.fingerprint
+            family.name, self._run(np.zeros((1, size, size, 3), np.uint8)).shape[1], size, family.fingerprint
         )
 
     def embed(self, images: Picture) -> Vectors:
@@ -67,12 +69,6 @@ class _TensorFlowNetwork:
 
     def files(self) -> Sequence[Path]:
         return self._weights
-
-
-def _dimension(run: Callable[[Picture], Vectors], size: int) -> int:
-    from numpy import uint8, zeros
-
-    return int(run(zeros((1, size, size, 3), uint8)).shape[1])
 
 
 def converted(family: Family, runtime: Runtime) -> ConvertedNetwork:
