@@ -10,14 +10,14 @@ from bench.figure import Bar, Figure, interleaved
 from bench.material import Material, Sizes, decoded, prepared
 from bench.peers import Peer, batched, keras, onnxruntime, openvino, precision, tensorflow_engine
 from bench.reference import Embed, made_up_weights, matrix_product, reference
-from indexer.pipeline import BATCH
-from shared.embedders import Embedder
-from shared.embedders.clip import Clip
-from shared.embedders.registry import load
-from shared.embedders.tensorflow_engine import tensorflow
+from indexer.ingest.pipeline import BATCH
+from shared.embedding.embedder import Embedder
+from shared.embedding.engines.tensorflow_engine import tensorflow
+from shared.embedding.families.clip import Clip
+from shared.embedding.registry import load
 from shared.errors import ModelError
-from shared.images import Picture
-from shared.vectors import Vectors, normalise
+from shared.images.decode import Picture
+from shared.vectors.unit import Vectors, normalise
 
 _VGG19_GFLOP, _SIDE = 35.2, 3072  # to `block4_pool`, an image; and of the matrices that it is compared with
 _ALIKE = 0.99

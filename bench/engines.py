@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.process import running
-from shared.vectors import Vectors
+from shared.vectors.unit import Vectors
 
 Nearest = Callable[[int, int], Sequence[int]]
 

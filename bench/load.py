@@ -19,9 +19,9 @@ from bench.opening import example
 from bench.pipeline import PARTITION, indexed
 from bench.process import ROOT, resident
 from bench.server import connected, products, served
-from shared.embedders import Embedder
+from shared.embedding.embedder import Embedder
 from shared.errors import RunStopped
-from shared.similar import similar_to_photo
+from shared.search.search import similar_to_photo
 
 _WORKERS = 4
 _EACH = 16  # photos for each worker on the average, so that none is left out

@@ -5,13 +5,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.embedders.registry import load
+from shared.embedding.registry import load
 from shared.errors import SnapshotError
-from shared.neighbours import KEPT, Neighbours, nearest_products
+from shared.index.neighbour_table import KEPT, NeighbourTable, build_neighbour_table
+from shared.index.product_table import ProductImage
 from shared.partition import Partition
-from shared.products import ProductImage
-from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot
-from shared.vectors import Vectors, normalise
+from shared.snapshot.directory import activate, exclusive
+from shared.snapshot.reader import Snapshot
+from shared.snapshot.writer import Draft, write_snapshot
+from shared.vectors.unit import Vectors, normalise
 
 # Products of one cluster are nearer to each other than to any other: more than a snapshot keeps neighbours.
 _CLUSTER, _SPREAD = KEPT + 25, 0.35
@@ -48,7 +50,7 @@ def snapshot_of(work: Path, products: int) -> tuple[Path, Snapshot]:
         return data, Snapshot.current(data, partition)
 
 
-def clustered(products: int) -> tuple[Vectors, Neighbours]:
+def clustered(products: int) -> tuple[Vectors, NeighbourTable]:
     """The vectors of about so many products, the same every time, and which are near which."""
     rng = np.random.default_rng(0)
     clusters = max(1, products // _CLUSTER)
@@ -56,7 +58,7 @@ def clustered(products: int) -> tuple[Vectors, Neighbours]:
     for number, block in enumerate(vectors):
         noise = rng.standard_normal(block.shape, np.float32)
         block[:] = normalise(rng.standard_normal(_DIMENSION, np.float32) + _SPREAD * noise)
-        found = nearest_products(block, np.arange(_CLUSTER + 1, dtype=np.int32))
+        found = build_neighbour_table(block, np.arange(_CLUSTER + 1, dtype=np.int32))
         near.append((found.rows + np.int32(number * _CLUSTER), found.scores))
     rows, scores = (np.concatenate(parts) for parts in zip(*near, strict=True))
-    return vectors.reshape(-1, _DIMENSION), Neighbours(rows, scores)
+    return vectors.reshape(-1, _DIMENSION), NeighbourTable(rows, scores)

@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from indexer.sample import draw_shop
-from indexer.sources import Source
-from shared.embedders.runtime import Runtime, cores
+from indexer.catalog.sources import Source
+from indexer.demo.drawn_shop import draw_shop
+from shared.embedding.engines.runtime import Runtime, cores
 from shared.errors import CatalogError
-from shared.files import replacing
-from shared.images import MAX_EDGE, Picture, decode, square
+from shared.images.decode import MAX_EDGE, Picture, decode
+from shared.images.views import square
 from shared.refusals import Refusal
-from shared.urls import UrlTemplate
+from shared.storage.files import replacing
+from shared.storage.url_template import UrlTemplate
 
 _NOISE, _QUALITY = 4, 90  # of a photo: the deviation of its noise, and how well JPEG keeps it
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.embedders.openvino_engine import ConvertedNetwork
-from shared.embedders.runtime import Runtime
-from shared.images import Picture
+from shared.embedding.engines.openvino_engine import ConvertedNetwork
+from shared.embedding.engines.runtime import Runtime
+from shared.images.decode import Picture
 
 
 def example(size: int) -> Picture:

@@ -13,14 +13,14 @@ import numpy as np
 
 from bench.figure import interleaved
 from bench.reference import Embed, reference
-from shared.embedders import Embedder
-from shared.embedders.clip import _PREPROCESSING, Clip, _in_numbers
-from shared.embedders.openvino_engine import core
-from shared.embedders.registry import load
-from shared.embedders.runtime import Engine, Runtime
+from shared.embedding.embedder import Embedder
+from shared.embedding.engines.openvino_engine import core
+from shared.embedding.engines.runtime import Engine, Runtime
+from shared.embedding.families.clip import _PREPROCESSING, Clip, _in_numbers
+from shared.embedding.registry import load
 from shared.errors import ModelError
-from shared.images import Picture
-from shared.vectors import Vectors
+from shared.images.decode import Picture
+from shared.vectors.unit import Vectors
 
 BATCHES, KERAS_BATCHES = (1, 4, 8, 16), (8, 16, 32, 64)
 _ASKED = 32  # pictures, to find the fastest

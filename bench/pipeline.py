@@ -19,14 +19,14 @@ from bench.figure import Bar, Figure, seconds
 from bench.material import LARGE, SMALL, Material, Pixels, Shot, prepared
 from bench.peers import Peer, fastest
 from bench.process import ROOT, Peak, accepts, peak, running
-from indexer.cache import Cache, content_hash
-from shared.embedders import Embedder
-from shared.embedders.registry import load
+from indexer.ingest.cache import Cache, content_hash
+from shared.embedding.embedder import Embedder
+from shared.embedding.registry import load
 from shared.errors import RunStopped
-from shared.images import Picture
+from shared.images.decode import Picture
 from shared.partition import Partition
-from shared.snapshot import Snapshot
-from shared.vectors import Vectors, normalise
+from shared.snapshot.reader import Snapshot
+from shared.vectors.unit import Vectors, normalise
 
 PARTITION = Partition("bench", "pictures")
 _MODEL = "efficientnet_lite2"

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from shared.embedders.applications import APPLICATIONS
-from shared.embedders.bfloat16 import in_hardware
-from shared.embedders.efficientnet_lite import EfficientNetLite
-from shared.embedders.tensorflow_engine import tensorflow
-from shared.embedders.torch_file import read_tensors
-from shared.images import Picture
-from shared.vectors import Vectors
+from shared.embedding.engines.bfloat16 import in_hardware
+from shared.embedding.engines.tensorflow_engine import tensorflow
+from shared.embedding.families.efficientnet_lite import EfficientNetLite
+from shared.embedding.families.keras_applications import APPLICATIONS
+from shared.embedding.families.torch_file import read_tensors
+from shared.images.decode import Picture
+from shared.vectors.unit import Vectors
 
 Embed = Callable[[Picture], Vectors]
 

@@ -16,8 +16,8 @@ from bench.figure import Bar, Figure
 from bench.made import clustered, snapshot_of, vectors_like
 from bench.material import Material
 from bench.server import connected, products, served
-from shared.similar import similar_to_product
-from shared.stores import build, open_store
+from shared.index.vector_store import build, open_store
+from shared.search.search import similar_to_product
 
 _K = 10
 _RIGHT = 0.98  # of brute force's first 10

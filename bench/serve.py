@@ -15,10 +15,10 @@ from bench.peers import fastest
 from bench.pipeline import PARTITION, indexed
 from bench.process import Running
 from bench.server import CONNECTIONS, Load, ask, connected, load, products, served, served_bytes
-from shared.embedders import Embedder
-from shared.examples import photo_example
-from shared.similar import similar_to_photo
-from shared.snapshot import Snapshot
+from shared.embedding.embedder import Embedder
+from shared.search.queries import photo_example
+from shared.search.search import similar_to_photo
+from shared.snapshot.reader import Snapshot
 
 _WORKERS = 2
 _ASKED, _CHECKED = 10_000, 100

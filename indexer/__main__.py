@@ -17,10 +17,7 @@ import click
 import numpy as np
 from rich.console import Console
 
-from indexer import health
-from indexer.cache import Cache, content_hash
-from indexer.calibration import PHOTOS_ASKED, Photos, judge
-from indexer.changes import show_changes
+from indexer.catalog.sources import Source
 from indexer.config import (
     IndexConfig,
     changes_options,
@@ -35,22 +32,27 @@ from indexer.config import (
     shipping_options,
     weights_options,
 )
-from indexer.evaluate import measure_snapshots
-from indexer.folding import fold
-from indexer.gate import objections
-from indexer.learning import ENOUGH_PHOTOS, learn
-from indexer.pipeline import Indexed, fetch_images, index_images
-from indexer.shipping import Shipping
-from indexer.sources import Source
-from shared.embedders import Embedder
-from shared.embedders.registry import PACKAGES, load
+from indexer.ingest.cache import Cache, content_hash
+from indexer.ingest.merge import fold
+from indexer.ingest.pipeline import Indexed, fetch_images, index_images
+from indexer.metric.choose import ENOUGH_PHOTOS, learn
+from indexer.quality import health
+from indexer.quality.calibrate import PHOTOS_ASKED, Photos, judge
+from indexer.quality.compare import show_changes
+from indexer.quality.evaluate import measure_snapshots
+from indexer.quality.gate import objections
+from indexer.release.commands import Shipping
+from shared.embedding.embedder import Embedder
+from shared.embedding.registry import PACKAGES, load
 from shared.errors import ConfigError, RunStopped, SimilarityError, SnapshotError
-from shared.journal import Journal
-from shared.neighbours import nearest_products
+from shared.index.neighbour_table import build_neighbour_table
+from shared.index.product_table import starts
+from shared.live.journal import Journal
 from shared.partition import Partition
-from shared.products import starts
-from shared.snapshot import Draft, Snapshot, activate, exclusive, keep_newest, write_snapshot
-from shared.vectors import Vectors, normalise
+from shared.snapshot.directory import activate, exclusive, keep_newest
+from shared.snapshot.reader import Snapshot
+from shared.snapshot.writer import Draft, write_snapshot
+from shared.vectors.unit import Vectors, normalise
 
 _console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
 
@@ -94,7 +96,7 @@ def index(**options: Any) -> None:
         vectors = learned.vectors if learned else normalise(done.raw[:, : done.plain])
         photos = Photos(embedder, cache, several=learned is not None)
         judged = judge(done, owners, vectors, learned, photos, lambda row: cache.picture(done.images[row]), asked)
-        near = nearest_products(vectors, begins)
+        near = build_neighbour_table(vectors, begins)
         faults = health.find(done, near, cache.look)
         quality = {
             **judged.to_dict(),
@@ -221,7 +223,7 @@ def changes(department: str, domain: str, data: Path, against: str | None) -> No
 @export_options
 def export(department: str, domain: str, data: Path, to: Path | None) -> None:
     """Write all product -> products answers of the snapshot that serves, as Parquet and as JSON lines."""
-    from indexer.export import export_answers  # nothing else writes Parquet
+    from indexer.release.export import export_answers  # nothing else writes Parquet
 
     snapshot = Snapshot.current(data, Partition(department, domain))
     for path in export_answers(snapshot, to or data / "exports" / department / domain):
@@ -268,7 +270,7 @@ def ship(department: str, domain: str, host: str, ssh: str, **options: Any) -> N
 @demo_options
 def demo(data: Path, dataset: Path | None) -> None:
     """Show it all on a drawn sports shop, or on a folder of pictures."""
-    from indexer.demo import demo as run_demo  # it and what it draws with are loaded for nothing else
+    from indexer.demo.demo import demo as run_demo  # it and what it draws with are loaded for nothing else
 
     run_demo(data, dataset, _console)
 

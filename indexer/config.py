@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import click
 
-from indexer.download import Limits
-from indexer.pipeline import Plan
-from indexer.sources import Source
-from shared import stores
-from shared.embedders import registry
-from shared.embedders.runtime import Engine, Runtime
+from indexer.catalog.sources import Source
+from indexer.ingest.download import Limits
+from indexer.ingest.pipeline import Plan
+from shared.embedding import registry
+from shared.embedding.engines.runtime import Engine, Runtime
+from shared.index import vector_store
 from shared.partition import Partition
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -117,7 +117,7 @@ _INDEX_OPTIONS = (
         default="auto",
         type=click.Choice([engine.value for engine in Engine]),
     ),
-    _option("STORE", "--store", "Where vectors are kept.", default="faiss", type=click.Choice(stores.NAMES)),
+    _option("STORE", "--store", "Where vectors are kept.", default="faiss", type=click.Choice(vector_store.NAMES)),
     _KEEP,
     _SIGNING_KEY,
 )

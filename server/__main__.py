@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from server import ask, keys
+from server import cli as ask
 from server.config import OPTIONS, ServerConfig
-from server.rates import parse_rate
-from shared.buckets import open_bucket
+from server.middleware import api_keys as keys
+from server.middleware.rate_limits import parse_rate
 from shared.errors import SimilarityError
-from shared.snapshot import partitions
+from shared.snapshot.directory import partitions
+from shared.storage.buckets import open_bucket
 
 _CONFIG = Path(__file__).with_name("gunicorn.conf.py")
 

@@ -9,34 +9,34 @@ from flask_openapi3 import Info, OpenAPI
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
-from server.admin import add_admin
-from server.answers import PROBLEMS, problem
-from server.asked import refuse
-from server.asking import Asking
-from server.browse import add_browse
+from server.api.admin import add_admin
+from server.api.catalog import add_browse
+from server.api.docs import add_docs
+from server.api.live import add_live
+from server.api.page import add_page
+from server.api.photo_body import MAX_BODY, CheckedRequest
+from server.api.queries import Queries
+from server.api.requests import refuse
+from server.api.responses import PROBLEMS, problem
+from server.api.search import add_questions, like_product
+from server.api.status import add_state
 from server.config import ServerConfig, traces_wanted
-from server.delivery import deliver
-from server.docs import add_docs
-from server.doorbell import Doorbell
-from server.fetch import Fetch
-from server.follower import coming, follow, looked_at, problems
-from server.front import Front
-from server.gate import guard
-from server.keys import Keys
-from server.live import add_live
-from server.metrics import expose
-from server.network import Networks
-from server.originals import Originals
-from server.page import add_page
-from server.photo import MAX_BODY, CheckedRequest
-from server.processes import Processes
-from server.questions import add_questions, like_product
-from server.quick import Quick
-from server.rates import limit
-from server.reload import Snapshots
-from server.state import add_state
-from server.tracing import trace
-from server.turns import Turns
+from server.fetching.catalog_images import CatalogImages
+from server.fetching.photos import Fetch
+from server.inference.networks import Networks
+from server.inference.photo_queue import PhotoQueue
+from server.middleware.api_keys import Keys
+from server.middleware.auth import guard
+from server.middleware.caching import deliver
+from server.middleware.fast_path import FastPath
+from server.middleware.rate_limits import limit
+from server.middleware.request_log import RequestLog
+from server.serving.depot_follower import coming, follow, looked_at, problems
+from server.serving.reload_signal import ReloadSignal
+from server.serving.snapshots import Snapshots
+from server.serving.workers import Processes
+from server.telemetry.metrics import expose
+from server.telemetry.tracing import trace
 from shared.errors import (
     BadPicture,
     BadQuestion,
@@ -75,7 +75,7 @@ def create_app(
     snapshots: Snapshots,
     config: ServerConfig | None = None,
     fetch: Callable[[str], bytes] | None = None,
-    turns: Turns | None = None,
+    turns: PhotoQueue | None = None,
 ) -> Flask:
     """The WSGI application over these snapshots. `fetch` has the bytes of a photo's URL."""
     config = config or ServerConfig()
@@ -96,12 +96,12 @@ def create_app(
     app.url_map.converters.update(id=_IdConverter, product=_ProductConverter)
     if traces_wanted():
         trace(app)
-    add_questions(app, Asking(snapshots, fetch or Fetch(config.photo_hosts or ""), turns or Turns()))
+    add_questions(app, Queries(snapshots, fetch or Fetch(config.photo_hosts or ""), turns or PhotoQueue()))
     add_browse(app, snapshots)
     told = processes.told if processes else dict
     add_state(app, snapshots, partial(coming, config.data) if config.depot else tuple, told)
-    add_admin(app, Doorbell(config.data))
-    add_live(app, snapshots, Originals(config.image_url))
+    add_admin(app, ReloadSignal(config.data))
+    add_live(app, snapshots, CatalogImages(config.image_url))
     add_docs(app)
     add_page(app, snapshots)
     _add_errors(app)
@@ -110,10 +110,10 @@ def create_app(
     if config.rate:
         limit(app, config.rate, processes.rates if processes else None)
     deliver(app, config.cors_origins)
-    # Quick knows nothing of these.
+    # The fast path knows nothing of these.
     if not (config.keys or config.rate or config.cors_origins or traces_wanted()):
-        app.wsgi_app = Quick(app.wsgi_app, partial(like_product, snapshots))  # type: ignore[method-assign]
-    app.wsgi_app = Front(app.wsgi_app)  # type: ignore[method-assign]
+        app.wsgi_app = FastPath(app.wsgi_app, partial(like_product, snapshots))  # type: ignore[method-assign]
+    app.wsgi_app = RequestLog(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
@@ -123,7 +123,7 @@ def serve() -> Flask:
     follow(config)
     refused_before = partial(problems, config.data) if config.depot else dict
     processes = Processes(config.processes) if config.processes else None
-    turns = Turns(processes.line if processes else None, config.photos_at_once)
+    turns = PhotoQueue(processes.line if processes else None, config.photos_at_once)
     networks = Networks(config.signing_key, config.runtime, turns)
     snapshots = Snapshots(config.data, key=config.signing_key, problems=refused_before, networks=networks)
     snapshots.follow(processes.tell if processes else None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from shared.embedders.runtime import Engine, Runtime, cores
+from shared.embedding.engines.runtime import Engine, Runtime, cores
 
 _PROCESSES = "SIMILARITY_PROCESSES"
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"  # as prometheus_client wants it

@@ -11,9 +11,9 @@ from typing import Any
 from gunicorn import util
 
 from server.config import ServerConfig, tell_workers
-from server.doorbell import Doorbell
-from server.logs import OneLogger
-from server.processes import Processes
+from server.serving.reload_signal import ReloadSignal
+from server.serving.workers import Processes
+from server.telemetry.logs import OneLogger
 
 _STEP, _MOST_STEPS = 0.0001, 5  # seconds for each connection that a worker has
 
@@ -33,11 +33,11 @@ def when_ready(server: Any) -> None:
 
     A client that sends nothing for 5 seconds loses its thread. Connections inherit this from their listener.
     """
-    doorbell = Doorbell(ServerConfig.from_environment().data)
+    reload_signal = ReloadSignal(ServerConfig.from_environment().data)
 
     def look_again() -> None:
         try:
-            doorbell.ring()
+            reload_signal.ring()
         except OSError as error:  # which would end the server
             server.log.error("Nobody can be told to look for new snapshots: %s", error)
 

@@ -25,17 +25,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.cache import Cache
-from indexer.catalog import parse_catalog
-from indexer.download import Limits
-from indexer.pipeline import Indexed, Plan, index_images
-from shared.buckets import Bucket, open_bucket
-from shared.embedders.registry import load
+from indexer.catalog.parsing import parse_catalog
+from indexer.ingest.cache import Cache
+from indexer.ingest.download import Limits
+from indexer.ingest.pipeline import Indexed, Plan, index_images
+from shared.embedding.registry import load
+from shared.index.product_table import ProductImage
 from shared.partition import Partition
-from shared.products import ProductImage
-from shared.snapshot import Draft, Snapshot, activate, exclusive, write_snapshot
-from shared.urls import UrlTemplate
-from shared.vectors import Vectors
+from shared.snapshot.directory import activate, exclusive
+from shared.snapshot.reader import Snapshot
+from shared.snapshot.writer import Draft, write_snapshot
+from shared.storage.buckets import Bucket, open_bucket
+from shared.storage.url_template import UrlTemplate
+from shared.vectors.unit import Vectors
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

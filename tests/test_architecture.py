@@ -13,17 +13,17 @@ BENCHES = sorted((ROOT / "bench").glob("*.py"))
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 # library -> the only places that may import it
 OWNERS = {
-    "boto3": ("shared/buckets/s3.py",),
-    "botocore": ("indexer/sources.py", "shared/buckets/s3.py"),
-    "aiohttp": ("indexer/download.py",),
-    "tensorflow": ("shared/embedders/tensorflow_engine.py",),
-    "openvino": ("shared/embedders/",),
-    "onnx": ("shared/embedders/clip.py",),
-    "faiss": ("shared/stores/faiss.py",),
-    "pyarrow": ("indexer/export.py",),
-    "opentelemetry": ("server/tracing.py",),
+    "boto3": ("shared/storage/s3_bucket.py",),
+    "botocore": ("indexer/catalog/sources.py", "shared/storage/s3_bucket.py"),
+    "aiohttp": ("indexer/ingest/download.py",),
+    "tensorflow": ("shared/embedding/engines/tensorflow_engine.py",),
+    "openvino": ("shared/embedding/",),
+    "onnx": ("shared/embedding/families/clip.py",),
+    "faiss": ("shared/index/faiss_store.py",),
+    "pyarrow": ("indexer/release/export.py",),
+    "opentelemetry": ("server/telemetry/tracing.py",),
     "flask": ("server/",),
-    "pandas": ("indexer/catalog.py",),
+    "pandas": ("indexer/catalog/parsing.py",),
 }
 
 

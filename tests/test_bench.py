@@ -19,10 +19,10 @@ from bench.peers import Peer, keras
 from bench.process import peak
 from bench.report import Report, machine
 from bench.serve import product_figures
-from shared.embedders import clip
-from shared.embedders.registry import load
-from shared.images import Picture
-from shared.vectors import Vectors
+from shared.embedding.families import clip
+from shared.embedding.registry import load
+from shared.images.decode import Picture
+from shared.vectors.unit import Vectors
 
 TINY = Sizes(
     rounds=1, pictures=8, loop_pictures=2, vectors=300, dimension=16, queries=8, few=300, some=300, many=500, seconds=1

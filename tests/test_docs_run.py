@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, drawn, free_port, serving, snapshot_of, wait_for
-from tests.test_app import vectors
-from tests.test_questions import LEVELS
+from tests.server.api.test_search import LEVELS
+from tests.server.test_app import vectors
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 COMMANDS = ("make ", "curl ", "echo ", "docker ", "kubectl ", "systemctl ", "pip ", "python", ".venv/bin/python ")

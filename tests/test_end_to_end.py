@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from shared.buckets.s3 import s3_client
-from shared.embedders.registry import PACKAGES, load
-from shared.snapshot import current_id
+from shared.embedding.registry import PACKAGES, load
+from shared.snapshot.directory import current_id
+from shared.storage.s3_bucket import s3_client
 from tests.conftest import HOCKEY, ROOT, ImageServer, drawn, not_found, serving, snapshot_of, unit
 
 KEY = "images/data/pixlIDs_domain_id_0341_dpt_num_department_371000.gz"
@@ -143,7 +143,7 @@ for missing in ("tensorflow", "keras", "onnx", "pandas", "pyarrow", "aiohttp", "
     sys.modules[missing] = None  # an import of it fails
 from pathlib import Path
 from server.app import create_app
-from server.reload import Snapshots
+from server.serving.snapshots import Snapshots
 snapshots = Snapshots(Path(sys.argv[1]))
 client = create_app(snapshots).test_client()
 assert client.get("/v1/371/0341/products/p/similar").get_json()["results"][0]["product_id"] == "q"

@@ -1,0 +1,1 @@
+"""The catalog: where it lies, and how it is read."""

@@ -1,0 +1,1 @@
+"""The built-in sample: a drawn sports shop, indexed, served and asked."""

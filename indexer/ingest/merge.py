@@ -1,0 +1,49 @@
+"""Live changes go into an index run: what was put stands in the catalog, what was deleted or replaced is refused."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+from indexer.catalog.parsing import Catalog, CatalogRow, RefusedRow
+from indexer.ingest.cache import Cache
+from indexer.ingest.download import Validators
+from shared.live.journal import UPLOADED, Change, Journal, Reading
+from shared.refusals import Kind, Refusal
+
+
+def fold(catalog: Catalog, journal: Journal, cache: Cache) -> tuple[Catalog, dict[str, Any]]:
+    """The catalog as it was changed live, and for the manifest up to which change; nothing where none was made.
+
+    Uploaded images go into the cache; so do those that lie at a URL, to stand in where they cannot be fetched.
+    """
+    with journal.reading() as reading:
+        clock, changes = reading.clock(), {change.product_id: change for change in reading.changes()}
+        refused = [RefusedRow(row, _why(changes[row.product_id])) for row in catalog.rows if row.product_id in changes]
+        rows = [row for row in catalog.rows if row.product_id not in changes]
+        numbers = count(catalog.count + 1)
+        for change in changes.values():
+            rows += _rows(change, reading, cache, numbers)
+    if not clock.seq:
+        return catalog, {}
+    live = {"journal": clock.journal, "seq": clock.seq}
+    return replace(catalog, rows=tuple(rows), refused=(*catalog.refused, *refused)), {"live": live}
+
+
+def _rows(change: Change, reading: Reading, cache: Cache, numbers: Iterator[int]) -> list[CatalogRow]:
+    """A row for each image of a product that was put, numbered on."""
+    if change.attributes is None:
+        return []
+    rows = []
+    for place, (image_id, url) in enumerate(reading.addresses(change.seq)):
+        if url.startswith(UPLOADED) or not cache.known([url]):
+            cache.record(url, Validators("", ""), cache.keep(reading.data(change.seq, place) or b""))
+            cache.settle([url], usable=True)
+        rows.append(CatalogRow(next(numbers), change.product_id, image_id, change.attributes, url))
+    return rows
+
+
+def _why(change: Change) -> Refusal:
+    if change.attributes is None:
+        return Refusal(Kind.DELETED, "The product was deleted live.")
+    return Refusal(Kind.REPLACED, "The product was put live: its images there stand for this one.")

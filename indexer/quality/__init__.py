@@ -1,0 +1,1 @@
+"""How good a snapshot is: estimate, verdicts, evaluation, health, the gate."""

@@ -1,0 +1,229 @@
+"""What is wrong with a catalog's pictures and categories, from what a run knows anyway: as CSV and as a page."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from indexer.ingest.picture_stats import PictureStats, difference
+from indexer.ingest.pipeline import Indexed
+from indexer.ingest.report import RunReport
+from shared.errors import ConfigError
+from shared.images.gallery import Row, Section, Tile, page
+from shared.index.neighbour_table import NeighbourTable
+from shared.index.product_table import ProductImage, starts
+from shared.refusals import LIVE, Kind
+from shared.storage.files import replace_atomically
+
+_TINY, _BLANK, _MANY = 100, 12, 3
+# Measured on packshots: copies differ by less than 16 in 9 of 10 cases, other products by 22 and more.
+_COSINE, _SAME, _PAIRED = 0.85, 16.0, 10
+_NEAREST, _OTHERS, _COHERENT = 10, 8, 0.6
+_SHOWN, _BESIDE = 40, 6
+
+
+class Fault(StrEnum):
+    """Everything that is looked for."""
+
+    DEAD = "dead"
+    BLANK = "blank"
+    TINY = "tiny"
+    PLACEHOLDER = "placeholder"
+    DUPLICATE = "duplicate"
+    MISFILED = "misfiled"
+
+
+_TITLES = {
+    Fault.DEAD: "Dead: no picture could be had",
+    Fault.BLANK: "Blank: nothing but one colour",
+    Fault.TINY: f"Tiny: the shorter side has less than {_TINY} pixels",
+    Fault.PLACEHOLDER: "Placeholder: one picture of many products",
+    Fault.DUPLICATE: "Duplicate: two products, one picture",
+    Fault.MISFILED: "Misfiled: among products of another category",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault of an image. `related`: the product that is its double; `beside`: images to be seen beside it; `new`:
+    the last run did not find it."""
+
+    kind: Fault
+    image: ProductImage
+    detail: str
+    related: str = ""
+    beside: Sequence[ProductImage] = ()
+    new: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What makes it the same finding in another run."""
+        return str(self.kind), self.image.product_id, self.image.image_id, self.related
+
+
+def find(done: Indexed, near: NeighbourTable, look: Callable[[str], PictureStats | None]) -> list[Finding]:
+    """All findings, kind by kind, the surest first. `near` is the table of the run's products; `look` tells what was
+    measured of a content, if it was."""
+    found: dict[Fault, list[Finding]] = {kind: [] for kind in Fault}
+    found[Fault.DEAD] = list(_dead(done.report, done.images))
+    uses: dict[str, dict[str, ProductImage]] = {}
+    unfit = set()
+    for image, content in zip(done.images, done.contents, strict=True):
+        uses.setdefault(content, {}).setdefault(image.product_id, image)
+        for kind, detail in _plain(look(content)):
+            found[kind].append(Finding(kind, image, detail))
+            unfit.add(content)
+    for content, images in uses.items():
+        if len(images) >= _MANY:
+            detail = f"One picture ({content[:8]}) stands for {len(images):,} products."
+            found[Fault.PLACEHOLDER] += (Finding(Fault.PLACEHOLDER, image, detail) for image in images.values())
+            unfit.add(content)
+    found[Fault.DUPLICATE] = list(_duplicates(done, near, look, unfit))
+    found[Fault.MISFILED] = _misfiled(done.images, near)
+    return [finding for findings in found.values() for finding in findings]
+
+
+def counts(findings: Sequence[Finding]) -> dict[str, int]:
+    """How many findings there are of each kind, for the manifest."""
+    found = Counter(finding.kind for finding in findings)
+    return {str(kind): found[kind] for kind in Fault}
+
+
+def publish(folder: Path, findings: Sequence[Finding], picture: Callable[[ProductImage], bytes]) -> str:
+    """Write `health.csv` and `index.html`, new findings first of their kind. Returns a sentence for the terminal."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "health.csv"
+    before = _keys(path.read_bytes()) if path.exists() else None
+    marked = [replace(finding, new=before is not None and finding.key not in before) for finding in findings]
+    marked.sort(key=lambda finding: (list(Fault).index(finding.kind), not finding.new))
+    (folder / "index.html").write_text(_page(marked, picture), encoding="utf-8", errors="replace")
+    replace_atomically(path, _csv(marked))
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts(marked).items() if count)
+    new = sum(finding.new for finding in marked)
+    return f"Catalog health: {kinds or 'no faults'}{f'; {new:,} new' if new else ''}: {folder / 'index.html'}"
+
+
+def _dead(report: RunReport, images: Sequence[ProductImage]) -> Iterator[Finding]:
+    for item in report.refused:
+        if item.refusal.kind not in (Kind.MISSING_ID, Kind.DUPLICATE, *LIVE):  # those are not faults of the picture
+            image = ProductImage(item.row.product_id, item.row.image_id, "", item.row.attributes)
+            yield Finding(Fault.DEAD, image, f"{item.refusal.kind}: {item.refusal.detail}")
+    for image in images:
+        if refusal := report.tally.kept.get(image.image_url):
+            detail = f"{refusal.kind}: {refusal.detail} Its picture is that of an earlier run."
+            yield Finding(Fault.DEAD, image, detail)
+
+
+def _plain(seen: PictureStats | None) -> Iterator[tuple[Fault, str]]:
+    """What is wrong with a picture by itself."""
+    if seen and seen.contrast < _BLANK:
+        yield Fault.BLANK, f"The picture has one colour: its contrast is {seen.contrast} of 255."
+    if seen and min(seen.width, seen.height) < _TINY:
+        yield Fault.TINY, f"The picture has {seen.width} x {seen.height} pixels."
+
+
+def _duplicates(
+    done: Indexed, near: NeighbourTable, look: Callable[[str], PictureStats | None], unfit: set[str]
+) -> Iterator[Finding]:
+    """Pairs of near products whose pictures are one: first by the network's own vectors, then by their pixels."""
+    contents, images = done.contents, done.images
+    for _, one, other in sorted(_close(done, near), reverse=True):
+        if contents[one] in unfit or contents[other] in unfit:
+            continue
+        detail = "Both have the very same picture."
+        if contents[one] != contents[other]:
+            seen, doubled = look(contents[one]), look(contents[other])
+            if not seen or not doubled or (apart := difference(seen, doubled)) >= _SAME:
+                continue
+            detail = f"Their pictures differ by {apart:.0f} of 255 where they differ most."
+        first, second = sorted((images[one], images[other]), key=lambda image: image.product_id)
+        yield Finding(Fault.DUPLICATE, first, detail, second.product_id, [second])
+
+
+def _close(done: Indexed, near: NeighbourTable) -> Iterator[tuple[float, int, int]]:
+    """Of near products the two images that are closest: (cosine of the network's head, row, row of the other)."""
+    begins, head = starts(done.images), done.raw[:, : done.plain]
+    lengths = np.linalg.norm(head, axis=1)
+    others = np.searchsorted(begins, near.rows[:, :_PAIRED], side="right") - 1
+    pairs = np.stack([np.repeat(np.arange(len(others)), others.shape[1]), others.ravel()], axis=1)
+    for pair in np.unique(np.sort(pairs, axis=1), axis=0):
+        one, other = (slice(begins[product], begins[product + 1]) for product in pair)
+        cosines = head[one] @ head[other].T / np.outer(lengths[one], lengths[other])
+        row, beside = divmod(int(cosines.argmax()), cosines.shape[1])
+        if cosines[row, beside] >= _COSINE:
+            yield float(cosines[row, beside]), int(one.start) + row, int(other.start) + beside
+
+
+def _misfiled(images: Sequence[ProductImage], near: NeighbourTable) -> list[Finding]:
+    """Products whose nearest ones are of one other category, where both categories keep together otherwise."""
+    begins = starts(images)
+    names, own = np.unique([images[row].attributes.get("category", "") for row in begins[:-1]], return_inverse=True)
+    if near.rows.shape[1] < _NEAREST:
+        return []
+    around = own[np.searchsorted(begins, near.rows[:, :_NEAREST], side="right") - 1]
+    agreeing = (around == own[:, None]).mean(axis=1)
+    coherent = (np.bincount(own, agreeing) / np.bincount(own) >= _COHERENT) & (names != "")
+    votes = (around[:, :, None] == around[:, None, :]).sum(axis=2)
+    other = np.take_along_axis(around, votes.argmax(axis=1)[:, None], axis=1)[:, 0]
+    most = votes.max(axis=1)
+    wrong = np.flatnonzero((other != own) & (most >= _OTHERS) & coherent[own] & coherent[other])
+    return [
+        Finding(
+            Fault.MISFILED,
+            images[begins[product]],
+            f"It is filed under {names[own[product]]}; {most[product]} of the {_NEAREST} products most like it are "
+            f"{names[other[product]]}.",
+            beside=[images[row] for row in near.rows[product, :_BESIDE]],
+        )
+        for product in wrong[np.argsort(-most[wrong], kind="stable")]
+    ]
+
+
+def _keys(data: bytes) -> set[tuple[str, ...]]:
+    """The keys of the findings in an earlier `health.csv`."""
+    rows = csv.DictReader(io.StringIO(data.decode("utf-8", "replace"), newline=""), delimiter=";")
+    return {tuple(row.get(name) or "" for name in ("kind", "product_id_model", "id", "related")) for row in rows}
+
+
+def _csv(findings: Sequence[Finding]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=";")
+    writer.writerow(["kind", "product_id_model", "id", "related", "new", "detail"])
+    writer.writerows([*finding.key, "new" if finding.new else "", finding.detail] for finding in findings)
+    return text.getvalue().encode("utf-8", "surrogatepass")
+
+
+def _page(findings: Sequence[Finding], picture: Callable[[ProductImage], bytes]) -> str:
+    sections = []
+    for kind, title in _TITLES.items():
+        of_kind = [finding for finding in findings if finding.kind == kind]
+        # A placeholder is seen once, however many products have it.
+        seen = list({f.detail if kind == Fault.PLACEHOLDER else f.key: f for f in reversed(of_kind)}.values())[::-1]
+        if seen:
+            count = f"{len(of_kind):,}" + (f", the first {_SHOWN} shown" if len(seen) > _SHOWN else "")
+            sections.append(Section(f"{title} ({count})", [_row(finding, picture) for finding in seen[:_SHOWN]]))
+    new = sum(finding.new for finding in findings)
+    intro = f"{len(findings):,} findings, {new:,} of them new since the last run (framed). All are in health.csv."
+    return page("Is the catalog healthy?", intro, sections)
+
+
+def _row(finding: Finding, picture: Callable[[ProductImage], bytes]) -> Row:
+    return Row(
+        _tile(finding.image, picture, finding.detail, "wrong" if finding.new else ""),
+        [_tile(image, picture) for image in finding.beside],
+    )
+
+
+def _tile(image: ProductImage, picture: Callable[[ProductImage], bytes], detail: str = "", mark: str = "") -> Tile:
+    name, product = image.attributes.get("name"), image.product_id
+    parts = [part for part in (product if name else "", detail) if part]
+    try:
+        data = picture(image)
+    except ConfigError:  # a file that has gone
+        data = b""
+    return Tile(data, name or product, " · ".join(parts), mark)

@@ -1,0 +1,1 @@
+"""Commands that move or copy what was indexed: publish, pull, roll back, ship, export."""

@@ -1,0 +1,1 @@
+"""The HTTP routes: what they take, and what they answer."""

@@ -1,0 +1,27 @@
+"""What only an administrator may ask: look for new snapshots now."""
+
+from typing import Literal
+
+from flask import Response
+from flask_openapi3 import OpenAPI, Tag
+from pydantic import BaseModel
+
+from server.middleware.auth import require
+from server.serving.reload_signal import ReloadSignal
+
+_TAGS = [Tag(name="admin", description="With an admin's key only.")]
+
+
+class Looking(BaseModel):
+    status: Literal["looking"] = "looking"
+
+
+def add_admin(app: OpenAPI, reload_signal: ReloadSignal) -> None:
+    """Add `POST /admin/reload`."""
+
+    @app.post("/admin/reload", tags=_TAGS, responses={202: Looking})
+    @require("admin")
+    def reload() -> Response:
+        """Look for new snapshots now"""
+        reload_signal.ring()
+        return Response(Looking().model_dump_json(), 202, mimetype="application/json")

@@ -1,0 +1,144 @@
+"""What a partition holds: its products, a product, a picture of it, and the columns of its catalog."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from flask import Response, request
+from flask_openapi3 import OpenAPI, Tag
+from PIL import Image
+from werkzeug.exceptions import NotFound
+
+from server.api.requests import Browsing, PartitionPath, ProductPath, Thumbnail
+from server.api.responses import Columns, Product, Products, answer
+from server.serving.snapshots import Snapshots
+from shared.errors import BadPicture
+from shared.images.decode import MAX_BYTES, decode
+from shared.index.product_table import ProductImage
+from shared.live.journal import UPLOADED, Journal
+from shared.refusals import Refusal
+from shared.snapshot.reader import Snapshot
+
+_TAGS = [Tag(name="catalog", description="What is there?")]
+_PICTURE: Any = {
+    200: {"description": "A JPEG", "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
+    302: {"description": "The picture is at `Location`"},
+}
+# What a URL may hold as it is; anything else is escaped.
+_URL = "%/:?#[]@!$&'()*+,;="
+
+
+def add_browse(app: OpenAPI, snapshots: Snapshots) -> None:
+    """Add the routes."""
+
+    @app.get("/v1/<department>/<domain>/products", tags=_TAGS, responses={200: Products})
+    def products(path: PartitionPath, query: Browsing) -> Response:
+        """Products, all or those that a text finds"""
+        snapshot = snapshots.get(path.partition)
+        return answer(snapshot, _products(snapshot, query.text, query.limit, query.offset))
+
+    @app.get("/v1/<department>/<domain>/products/<id:product_id>", tags=_TAGS, responses={200: Product})
+    def product(path: ProductPath) -> Response:
+        """A product and its images"""
+        snapshot = snapshots.get(path.partition)
+        return answer(snapshot, _product(snapshot, path.product_id))
+
+    @app.get("/v1/<department>/<domain>/products/<id:product_id>/image", tags=_TAGS, responses=_PICTURE)
+    def image(path: ProductPath, query: Thumbnail) -> Response:
+        """A picture of a product, or where it lies on the web"""
+        snapshot = snapshots.get(path.partition)
+        found = _image(snapshot, path.product_id, query.image_id)
+        if found.image_url.startswith(UPLOADED):
+            return _uploaded(snapshots.journal(snapshot), found, query.size)
+        if not found.image_url.startswith(("https://", "http://")):
+            return _thumbnail(found, query.size)
+        place = quote(found.image_url, safe=_URL)
+        return Response(status=302, headers={"Location": place, "Cache-Control": "private, max-age=300"})
+
+    @app.get("/v1/<department>/<domain>/attributes", tags=_TAGS, responses={200: Columns})
+    def attributes(path: PartitionPath) -> Response:
+        """The columns of the catalog, and their most frequent values"""
+        snapshot = snapshots.get(path.partition)
+        columns = [attribute.to_dict() for attribute in snapshot.listing.attributes]
+        return answer(snapshot, _json({"snapshot": snapshot.id, "attributes": columns}))
+
+
+def _products(snapshot: Snapshot, text: str, limit: int, offset: int) -> bytes:
+    table, listing = snapshot.products, snapshot.listing
+    found = listing.find(text) if text.strip() else listing.all()
+    lines = b",".join(table.line(table.images(int(number)).start) for number in found[offset : offset + limit])
+    return b'{"snapshot":"%b","total":%d,"products":[%b]}' % (snapshot.id.encode(), len(found), lines)
+
+
+def _product(snapshot: Snapshot, product_id: str) -> bytes:
+    images = [snapshot.products.image(row) for row in _rows(snapshot, product_id)]
+    shown = [{"image_id": i.image_id, "image_url": i.image_url, "attributes": i.attributes} for i in images]
+    return _json({"snapshot": snapshot.id, "product_id": images[0].product_id, "images": shown})
+
+
+def _rows(snapshot: Snapshot, product_id: str) -> range:
+    return snapshot.products.images(snapshot.number(product_id))
+
+
+def _image(snapshot: Snapshot, product_id: str, image_id: str | None) -> ProductImage:
+    """The product's image of that id; its first one where none is given."""
+    images = (snapshot.products.image(row) for row in _rows(snapshot, product_id))
+    for image in images:
+        if image_id in (None, image.image_id):
+            return image
+    raise NotFound(f"The product {product_id!r} has no image {image_id!r:.80}.")
+
+
+def _thumbnail(image: ProductImage, size: int) -> Response:
+    """A picture of this host, decoded and encoded anew: whatever the catalog names, nothing but a picture gets out."""
+    path, name = _path(image.image_url), f"The picture {image.image_id!r} of {image.product_id!r}"
+    try:
+        state = path.stat() if path and path.is_file() else None
+        if path is None or state is None or state.st_size > MAX_BYTES:
+            raise NotFound(f"{name} is not on this host.")
+        shown = Response(mimetype="image/jpeg")
+        shown.set_etag(f"{state.st_mtime_ns:x}-{state.st_size:x}-{size}")
+        shown.headers["Cache-Control"] = "private, max-age=3600"
+        shown.make_conditional(request)
+        if shown.status_code == 200:
+            shown.set_data(_jpeg(path.read_bytes(), size))
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise NotFound(f"{name} cannot be read.") from error
+    except BadPicture as error:
+        raise NotFound(f"{name} is not one that can be shown: {error}") from error
+    return shown
+
+
+def _uploaded(journal: Journal, image: ProductImage, size: int) -> Response:
+    """A picture that was put live, from where live changes are kept."""
+    with journal.reading() as reading:
+        data = reading.picture(image.image_url)
+    if data is None:
+        raise NotFound(f"The picture {image.image_id!r} of {image.product_id!r} is no longer kept.")
+    shown = Response(_jpeg(data, size), mimetype="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+    shown.set_etag(f"{image.image_url.removeprefix(UPLOADED)}-{size}")
+    shown.make_conditional(request)
+    return shown
+
+
+def _jpeg(data: bytes, size: int) -> bytes:
+    picture = decode(data, edge=size)
+    if isinstance(picture, Refusal):
+        raise BadPicture(picture.kind, picture.detail)
+    image = Image.fromarray(picture)
+    image.thumbnail((size, size))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=88)
+    return file.getvalue()
+
+
+def _path(url: str) -> Path | None:
+    """Where a `file://` URL points on this host."""
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" and parts.netloc in ("", "localhost") else None
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()

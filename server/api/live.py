@@ -1,0 +1,259 @@
+"""Changes to a catalog between index runs: availability, pins, and products that are put and deleted.
+
+Whatever is answered here has been kept, and every worker answers with it within a second.
+"""
+
+from collections.abc import Iterable
+from threading import BoundedSemaphore
+from typing import Annotated, Any, Literal
+
+from flask import Response, request
+from flask_openapi3 import OpenAPI, Tag
+from pydantic import BaseModel, Field, model_validator
+
+from server.api.requests import PartitionPath, ProductPath
+from server.api.responses import json_answer
+from server.api.uploads import LONGEST_ID, Id, PutProduct, product_of
+from server.fetching.catalog_images import CatalogImages
+from server.middleware.auth import require
+from server.serving.live_changes import raw_vectors
+from server.serving.snapshots import Snapshots
+from shared.errors import BadPicture, BadQuestion, Busy
+from shared.live.journal import Pins
+from shared.live.overlay import catalog_vectors, folded
+from shared.refusals import Kind
+from shared.snapshot.reader import Snapshot
+from shared.vectors.unit import usable
+
+PUTS_AT_ONCE = 4  # the others of a worker's threads go on answering
+_TAGS = [Tag(name="live", description="Changes to the catalog between index runs. Admins only.")]
+_SCHEMA = PutProduct.model_json_schema()
+# In an operation's own part of the document, references to parts of the schema would lead nowhere.
+_SCHEMA["properties"]["images"]["items"] = _SCHEMA.pop("$defs")["PutImage"]
+_PRODUCT: Any = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": _SCHEMA},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {
+                        "image": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "attributes": {"type": "string", "description": "JSON"},
+                    },
+                }
+            },
+        },
+    }
+}
+_Ids = Annotated[list[Id], Field(max_length=1_000_000)]
+_Few = Annotated[list[Id], Field(max_length=1000)]
+
+
+class Unavailable(BaseModel):
+    """The products that are out of stock: still asked about, never answered."""
+
+    unavailable: _Ids
+
+
+class Availability(BaseModel):
+    """Products that are out of stock by now, and those that are back."""
+
+    unavailable: _Ids = []
+    available: _Ids = []
+
+    @model_validator(mode="after")
+    def _apart(self) -> "Availability":
+        if both := set(self.unavailable) & set(self.available):
+            raise ValueError(f"{min(both)!r:.40} is both")
+        return self
+
+
+class PutPins(BaseModel):
+    """What answers to a product begin with, in this order, and what is never among them."""
+
+    pinned: _Few = []
+    blocked: _Few = []
+
+    @model_validator(mode="after")
+    def _apart(self) -> "PutPins":
+        if both := set(self.pinned) & set(self.blocked):
+            raise ValueError(f"{min(both)!r:.40} is both pinned and blocked")
+        return self
+
+
+class Drop(BaseModel):
+    """Whose changes to forget: all, where no product is named."""
+
+    product_id: list[Id] | None = None
+
+
+class AreUnavailable(BaseModel):
+    unavailable: list[str]
+
+
+class ArePinned(BaseModel):
+    pinned: list[str]
+    blocked: list[str]
+
+
+class Kept(BaseModel):
+    """The number of the change, which is on the disk."""
+
+    change: int
+
+
+class ListKept(Kept):
+    """`unknown`: those of the ids that no product has by now. They are kept: their products may come."""
+
+    unknown: list[str]
+
+
+class ProductKept(Kept):
+    images: int
+
+
+class Change(BaseModel):
+    product_id: str
+    change: int
+    made: str
+    what: Literal["put", "deleted"]
+    indexed: bool
+
+
+class Changes(BaseModel):
+    snapshot: str
+    changes: list[Change]
+
+
+class Dropped(BaseModel):
+    dropped: int
+
+
+def add_live(app: OpenAPI, snapshots: Snapshots, catalog_images: CatalogImages) -> None:
+    """Add the routes."""
+    _add_lists(app, snapshots)
+    _add_products(app, snapshots, catalog_images)
+
+
+def _add_lists(app: OpenAPI, snapshots: Snapshots) -> None:
+    @app.get("/v1/<department>/<domain>/availability", tags=_TAGS, responses={200: AreUnavailable})
+    @require("admin")
+    def get_availability(path: PartitionPath) -> Response:
+        """Products that are out of stock"""
+        with snapshots.journal(snapshots.get(path.partition)).reading() as reading:
+            return json_answer({"unavailable": sorted(reading.unavailable())})
+
+    @app.put("/v1/<department>/<domain>/availability", tags=_TAGS, responses={200: ListKept})
+    @require("admin")
+    def put_availability(path: PartitionPath, body: Unavailable) -> Response:
+        """These and no others are out of stock"""
+        snapshot = snapshots.get(path.partition)
+        change = snapshots.journal(snapshot).set_available(body.unavailable)
+        return _kept(change, unknown=_unknown(snapshot, body.unavailable))
+
+    @app.patch("/v1/<department>/<domain>/availability", tags=_TAGS, responses={200: ListKept})
+    @require("admin")
+    def patch_availability(path: PartitionPath, body: Availability) -> Response:
+        """These are out of stock, too, and those no longer"""
+        snapshot = snapshots.get(path.partition)
+        change = snapshots.journal(snapshot).set_available(body.unavailable, body.available)
+        return _kept(change, unknown=_unknown(snapshot, body.unavailable))
+
+    @app.get("/v1/<department>/<domain>/products/<id:product_id>/pins", tags=_TAGS, responses={200: ArePinned})
+    @require("admin")
+    def get_pins(path: ProductPath) -> Response:
+        """What is pinned and blocked where a product is asked"""
+        with snapshots.journal(snapshots.get(path.partition)).reading() as reading:
+            pins = reading.pins().get(path.product_id, Pins())
+        return json_answer({"pinned": pins.pinned, "blocked": pins.blocked})
+
+    @app.put("/v1/<department>/<domain>/products/<id:product_id>/pins", tags=_TAGS, responses={200: ListKept})
+    @require("admin")
+    def put_pins(path: ProductPath, body: PutPins) -> Response:
+        """Pin these, and block those"""
+        snapshot = snapshots.get(path.partition)
+        pins = Pins(tuple(dict.fromkeys(body.pinned)), tuple(dict.fromkeys(body.blocked)))
+        change = snapshots.journal(snapshot).pin(_sane(path.product_id), pins)
+        return _kept(change, unknown=_unknown(snapshot, [path.product_id, *pins.pinned, *pins.blocked]))
+
+    @app.delete("/v1/<department>/<domain>/products/<id:product_id>/pins", tags=_TAGS, responses={200: Kept})
+    @require("admin")
+    def delete_pins(path: ProductPath) -> Response:
+        """Pin and block nothing"""
+        return _kept(snapshots.journal(snapshots.get(path.partition)).pin(_sane(path.product_id), Pins()))
+
+
+def _add_products(app: OpenAPI, snapshots: Snapshots, catalog_images: CatalogImages) -> None:
+    turns = BoundedSemaphore(PUTS_AT_ONCE)
+
+    @app.put(
+        "/v1/<department>/<domain>/products/<product:product_id>",
+        tags=_TAGS,
+        responses={200: ProductKept},
+        openapi_extensions=_PRODUCT,
+    )
+    @require("admin")
+    def put_product(path: ProductPath) -> Response:
+        """Put a product in place of what it was, with 1 to 20 images"""
+        snapshot, product_id = snapshots.get(path.partition), _sane(path.product_id)
+        if not turns.acquire(blocking=False):
+            raise Busy(f"{PUTS_AT_ONCE} products are being put already. Send it again in some seconds.")
+        try:
+            attributes, images = product_of(request, product_id, catalog_images)
+            raw = raw_vectors(snapshots.embedder(snapshot), [image.data for image in images])
+        finally:
+            turns.release()
+        if not usable(catalog_vectors(snapshot, raw)).all():
+            raise BadPicture(Kind.BAD_VECTOR, "One of the images has no place in this index. Send another one.")
+        journal = snapshots.journal(snapshot)
+        return _kept(journal.put(product_id, attributes, images, snapshot.spec.fingerprint, raw), images=len(images))
+
+    @app.delete("/v1/<department>/<domain>/products/<product:product_id>", tags=_TAGS, responses={200: Kept})
+    @require("admin")
+    def delete_product(path: ProductPath) -> Response:
+        """Delete a product"""
+        snapshot, product_id = snapshots.get(path.partition), _sane(path.product_id)
+        indexed = snapshot.products.find(product_id) is not None
+        return _kept(snapshots.journal(snapshot).delete(product_id, indexed=indexed))
+
+    @app.get("/v1/<department>/<domain>/changes", tags=_TAGS, responses={200: Changes})
+    @require("admin")
+    def get_changes(path: PartitionPath) -> Response:
+        """Products that were put and deleted, as the next index run will take them"""
+        snapshot = snapshots.get(path.partition)
+        with snapshots.journal(snapshot).reading() as reading:
+            upto = folded(snapshot.manifest, reading.clock().journal)
+            changes = [
+                {
+                    "product_id": change.product_id,
+                    "change": change.seq,
+                    "made": change.made,
+                    "what": "deleted" if change.attributes is None else "put",
+                    "indexed": change.seq <= upto,
+                }
+                for change in reading.changes()
+            ]
+        return json_answer({"snapshot": snapshot.id, "changes": changes})
+
+    @app.delete("/v1/<department>/<domain>/changes", tags=_TAGS, responses={200: Dropped})
+    @require("admin")
+    def drop_changes(path: PartitionPath, query: Drop) -> Response:
+        """Forget what was put and deleted: products are as the snapshot, and the next run's catalog, have them"""
+        return json_answer({"dropped": snapshots.journal(snapshots.get(path.partition)).drop(query.product_id)})
+
+
+def _kept(change: int, **more: object) -> Response:
+    return json_answer({"change": change, **more})
+
+
+def _unknown(snapshot: Snapshot, product_ids: Iterable[str]) -> list[str]:
+    return [name for name in product_ids if snapshot.products.find(name) is None]
+
+
+def _sane(product_id: str) -> str:
+    if len(product_id) > LONGEST_ID:
+        raise BadQuestion(f"The product id has {len(product_id):,} characters; the limit is {LONGEST_ID:,}.")
+    return product_id

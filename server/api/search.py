@@ -1,0 +1,157 @@
+"""The questions over HTTP."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from flask import Response, current_app, request
+from flask_openapi3 import OpenAPI, Tag
+from pydantic import ValidationError
+
+from server.api.photo_body import photo_of
+from server.api.queries import Queries
+from server.api.requests import (
+    AnyProductPath,
+    Batch,
+    BatchedQuestion,
+    Examples,
+    PartitionPath,
+    PhotoQuestion,
+    ProductPath,
+    Question,
+    refuse,
+)
+from server.api.responses import (
+    Answer,
+    AnswerEverywhere,
+    Answers,
+    answer,
+    answer_body,
+    batch_body,
+    everywhere_answer,
+    results,
+    results_body,
+    with_field,
+)
+from server.middleware.fast_path import RULE
+from server.serving.snapshots import Snapshots
+from shared.errors import QuestionError
+from shared.search.all_partitions import asked_everywhere, similar_everywhere
+from shared.search.hits import Hit
+from shared.search.params import SearchParams
+from shared.search.queries import Example, explained, product_example
+from shared.search.search import similar_to, similar_to_product
+from shared.snapshot.reader import Snapshot
+
+_TAGS = [Tag(name="questions", description="Which products look most like this?")]
+_PHOTO: Any = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {"image": {"type": "string", "format": "binary"}},
+                }
+            },
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {name: {"type": "string", "minLength": 1} for name in ("image_base64", "image_url")},
+                    "oneOf": [{"required": ["image_base64"]}, {"required": ["image_url"]}],
+                }
+            },
+        },
+    }
+}
+
+
+def add_questions(app: OpenAPI, asking: Queries) -> None:
+    """Add the routes."""
+    snapshots = asking.snapshots
+
+    @app.get(RULE, tags=_TAGS, responses={200: Answer})
+    def similar_products(path: ProductPath, query: Question) -> Response:
+        """Products that look most like this product"""
+        if not query.explain:
+            return answer(*like_product(snapshots, path.partition, path.product_id, query.wanted))
+        snapshot = snapshots.get(path.partition)
+        found = similar_to_product(snapshot, path.product_id, query.wanted)
+        return _answer(snapshot, found, product_example(snapshot, path.product_id), query)
+
+    @app.post("/v1/<department>/<domain>/search", tags=_TAGS, responses={200: Answer}, openapi_extensions=_PHOTO)
+    def search_by_photo(path: PartitionPath, query: PhotoQuestion) -> Response:
+        """Products that look most like this photo"""
+        snapshot, wanted = snapshots.get(path.partition), query.wanted
+        example = asking.photo(snapshot, photo_of(request, asking.fetch), query.crop)
+        return _answer(snapshot, similar_to(snapshot, example, wanted), example, query)
+
+    @app.post("/v1/<department>/<domain>/similar", tags=_TAGS, responses={200: Answer})
+    def similar_to_several(path: PartitionPath, query: Question, body: Examples) -> Response:
+        """Products that look like some products and photos, and unlike others"""
+        snapshot, wanted = snapshots.get(path.partition), query.wanted
+        example = asking.mixed(snapshot, body.like, body.unlike)()
+        return _answer(snapshot, similar_to(snapshot, example, wanted), example, query)
+
+    @app.post("/v1/<department>/<domain>/batch", tags=_TAGS, responses={200: Answers})
+    def batch(path: PartitionPath, body: Batch) -> Response:
+        """Answers to several questions, each an answer or a problem, in their order"""
+        snapshot = snapshots.get(path.partition)
+        begun = [_begun(asking, snapshot, question) for question in body.questions]
+        return answer(snapshot, batch_body(snapshot, [_settled(ask) for ask in begun]))
+
+    @app.get("/v1/products/<id:product_id>/similar", tags=_TAGS, responses={200: AnswerEverywhere})
+    def similar_products_everywhere(path: AnyProductPath, query: Question) -> Response:
+        """Products of all partitions that look most like this product"""
+        serving = dict(snapshots.open)
+        asked = asked_everywhere(serving, path.product_id)
+        rows = []
+        for name, found in similar_everywhere(serving, path.product_id, asked, query.wanted):
+            why = explained(serving[name], [found], asked[name]) if query.explain else None
+            rows.append(with_field(results([found], why)[0], "partition", name))
+        return everywhere_answer({name: serving[name].id for name in asked}, rows)
+
+
+def like_product(snapshots: Snapshots, partition: str, product_id: str, wanted: SearchParams) -> tuple[Snapshot, bytes]:
+    """The answer to product -> products, and the snapshot that gave it."""
+    snapshot = snapshots.get(partition)
+    return snapshot, answer_body(snapshot, similar_to_product(snapshot, product_id, wanted), "product")
+
+
+def _answer(snapshot: Snapshot, found: list[Hit], example: Example, query: Question) -> Response:
+    why = explained(snapshot, found, example) if query.explain else None
+    return answer(snapshot, answer_body(snapshot, found, example.question, why))
+
+
+def _begun(asking: Queries, snapshot: Snapshot, sent: Any) -> Callable[[], bytes]:
+    """Check a question of a batch and begin with its photos; its answer is had, or its error raised, by a call."""
+    try:
+        question = BatchedQuestion.model_validate(sent)
+        wanted, begun = question.wanted, asking.begun(snapshot, question)
+    except ValidationError as error:
+        return partial(refuse, error)
+    except QuestionError as error:
+        return partial(_raise, error)
+
+    def ask() -> bytes:
+        if question.product_id and not question.explain:
+            return results_body(similar_to_product(snapshot, question.product_id, wanted))
+        example = begun()
+        found = similar_to(snapshot, example, wanted)
+        return results_body(found, explained(snapshot, found, example) if question.explain else None)
+
+    return ask
+
+
+def _settled(ask: Callable[[], bytes]) -> bytes:
+    try:
+        return ask()
+    except Exception as error:  # as the question would be answered alone
+        told = current_app.make_response(current_app.handle_user_exception(error))
+        return b'{"problem":%b}' % told.get_data()
+
+
+def _raise(error: QuestionError) -> bytes:
+    raise error

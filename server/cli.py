@@ -1,0 +1,107 @@
+"""Both questions from the terminal, to the snapshots of the data folder. No server is needed."""
+
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from server.api.responses import answer_body
+from server.config import OPTIONS
+from shared.errors import ConfigError
+from shared.images.gallery import Row, Section, Tile, page
+from shared.index.product_table import ProductImage
+from shared.live.overlay import as_changed
+from shared.partition import Partition
+from shared.search.hits import Hit
+from shared.search.params import MOST, SearchParams
+from shared.search.search import similar_to_photo, similar_to_product
+from shared.snapshot.reader import Snapshot
+
+_STYLES = {"same": "green", "variant": "cyan", "similar": "yellow", "none": "dim"}
+_OPTIONS = [
+    click.Option(["--k"], default=10, show_default=True, type=click.IntRange(1, MOST), help="How many products."),
+    click.Option(["--json", "as_json"], is_flag=True, help="Print JSON, as the server answers."),
+    click.Option(["--open", "as_page"], is_flag=True, help="Show the answers as a page of pictures, in the browser."),
+    *(option for option in OPTIONS if option.name in ("data", "signing_key")),
+]
+
+
+@click.command(params=[*_OPTIONS])
+@click.argument("partition")
+@click.argument("product_id")
+def similar(partition: str, product_id: str, k: int, **options: Any) -> None:
+    """Show the products that look most like PRODUCT_ID: similar 371/0341 8300037"""
+    snapshot = _snapshot(partition, options)
+    answers = similar_to_product(snapshot, product_id, SearchParams(k))
+    asked = snapshot.products.image(snapshot.products.images(snapshot.number(product_id)).start)
+    _show(snapshot, "product", answers, Tile(asked.image_url, _name(asked), product_id), **options)
+
+
+@click.command(params=[*_OPTIONS])
+@click.argument("partition")
+@click.argument("photo", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def search(partition: str, photo: Path, k: int, **options: Any) -> None:
+    """Show the products that look most like the picture in the file PHOTO: search 371/0341 photo.jpg"""
+    snapshot = _snapshot(partition, options)
+    data = photo.read_bytes()
+    answers = similar_to_photo(snapshot, snapshot.load_embedder(), data, SearchParams(k))
+    _show(snapshot, "photo", answers, Tile(data, "a photo", photo.name), **options)
+
+
+def _snapshot(partition: str, options: dict[str, Any]) -> Snapshot:
+    department, slash, domain = partition.partition("/")
+    if not slash:
+        raise ConfigError(f"The index {partition!r} is not valid: give department/domain, for example 371/0341.")
+    data = options.pop("data")
+    return as_changed(data, Snapshot.current(data, Partition(department, domain), options.pop("signing_key")))
+
+
+def _show(snapshot: Snapshot, question: str, answers: list[Hit], asked: Tile, *, as_json: bool, as_page: bool) -> None:
+    if as_json:
+        print(answer_body(snapshot, answers, question).decode())
+    else:
+        Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(_table(asked, answers))
+    if as_page:
+        row = Row(asked, [Tile(n.image.image_url, _name(n.image), _note(n)) for n in answers])
+        intro = f"From {snapshot.id} of {snapshot.manifest.partition}."
+        # The browser reads it after this has ended, so it stays.
+        file = Path(tempfile.mkdtemp(prefix="similar-")) / "index.html"
+        file.write_text(page("Which products look most alike?", intro, [Section("", [row])]), "utf-8")
+        print(f"A page of them: {file}", file=sys.stderr)
+        webbrowser.open(file.as_uri())
+
+
+def _table(asked: Tile, answers: Sequence[Hit]) -> Table:
+    table = Table(title=_plain(f"Most like {asked.caption} ({asked.note})"), title_justify="left")
+    table.add_column("rank", justify="right")
+    table.add_column("product", overflow="fold")
+    table.add_column("score", justify="right")
+    table.add_column("verdict")
+    table.add_column("image", overflow="fold")
+    for answer in answers:
+        image = answer.image
+        verdict = Text(answer.verdict, style=_STYLES.get(answer.verdict, ""))
+        name = _name(image)
+        product = _plain(f"{image.product_id}  {name}" if name != image.product_id else name)
+        table.add_row(str(answer.rank), product, f"{answer.score:.3f}", verdict, _plain(image.image_url))
+    return table
+
+
+def _name(image: ProductImage) -> str:
+    return image.attributes.get("name") or image.product_id
+
+
+def _note(answer: Hit) -> str:
+    return f"{answer.image.product_id} · {answer.score:.2f} {answer.verdict}".strip()
+
+
+def _plain(text: str) -> Text:
+    """A catalog's text as it stands: no markup, and nothing that a terminal obeys."""
+    return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text))

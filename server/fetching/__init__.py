@@ -1,0 +1,1 @@
+"""Pictures fetched by URL, from allowed hosts only."""

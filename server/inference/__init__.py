@@ -1,0 +1,1 @@
+"""The networks that photos need, and the queue in which photos wait."""

@@ -1,0 +1,171 @@
+"""API keys: a file of names, roles and hashes, read again when it changes, and the commands that write it.
+
+A key is 256 random bits, so its plain SHA-256 cannot be guessed back, as that of a password could; and what is compared
+are hashes, in constant time. Several keys may share a name, so that a new one can take over from an old one.
+"""
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+
+from shared.errors import ConfigError
+from shared.storage.files import replace_atomically
+
+ROLES = ("read", "admin")
+_NAME = re.compile("[A-Za-z0-9._-]{1,64}")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as the file has it: an admin's opens what a reader's does. Times are ISO 8601, in UTC."""
+
+    name: str
+    role: str
+    sha256: str
+    created: str = ""
+    expires: str | None = None
+
+    def __post_init__(self) -> None:
+        fits = _NAME.fullmatch(self.name) and self.role in ROLES and re.fullmatch("[0-9a-f]{64}", self.sha256)
+        if not fits or (self.expires and not datetime.fromisoformat(self.expires).tzinfo):
+            raise ValueError(f"{self.name!r:.80} is not a key: it needs a name, a role and a SHA-256.")
+
+    @property
+    def id(self) -> str:
+        """What tells it from others of its name."""
+        return self.sha256[:8]
+
+    @property
+    def expired(self) -> bool:
+        return self.expires is not None and datetime.fromisoformat(self.expires) <= datetime.now(UTC)
+
+
+class Keys:
+    """The keys that open this server: those of the file, and the one admin key of the options. For many threads."""
+
+    def __init__(self, path: Path | None = None, admin_key: str | None = None) -> None:
+        self.path = path
+        self._own = [Key("admin-key", "admin", _hash(admin_key.encode()))] if admin_key else []
+        self._keys: Sequence[Key] = ()
+        self._seen: object = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.path or self._own)
+
+    def holder(self, given: bytes) -> Key | None:
+        """The key that this is, unless it has expired."""
+        digest, found = _hash(given), None
+        for key in (*self._own, *self._current()):
+            if hmac.compare_digest(key.sha256, digest) and not key.expired:
+                found = key
+        return found
+
+    def _current(self) -> Sequence[Key]:
+        if self.path:
+            mark = _mark(self.path)
+            if mark != self._seen:
+                self._seen = mark
+                try:
+                    self._keys = read_keys(self.path)
+                except ConfigError as error:
+                    _log.error("%s The keys read before stay valid.", error)
+        return self._keys
+
+
+def read_keys(path: Path) -> list[Key]:
+    """The keys of a file. Raises `ConfigError` where it cannot be read as one."""
+    try:
+        return [Key(**fields) for fields in json.loads(path.read_bytes())["keys"]]
+    except FileNotFoundError as error:
+        raise ConfigError(f"There is no file of keys {path}. Make it: python -m server keys add NAME.") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"The file of keys {path} cannot be read: {error}.") from error
+
+
+def _write_keys(path: Path, keys: Sequence[Key]) -> None:
+    before = os.umask(0o077)
+    try:
+        replace_atomically(path, json.dumps({"keys": [asdict(key) for key in keys]}, indent=1).encode() + b"\n")
+    finally:
+        os.umask(before)
+
+
+def _mark(path: Path) -> object:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _hash(given: bytes) -> str:
+    return hashlib.sha256(given).hexdigest()
+
+
+@click.group("keys")
+def commands() -> None:
+    """Add, list and remove API keys. A server that runs sees it at once."""
+
+
+_FILE = click.option(
+    "--keys",
+    "path",
+    envvar="SIMILARITY_KEYS",
+    required=True,
+    type=click.Path(path_type=Path, resolve_path=True),
+    help="File of keys.",
+)
+
+
+@commands.command()
+@_FILE
+@click.argument("name")
+@click.option("--role", type=click.Choice(ROLES), default="read", show_default=True, help="What it opens.")
+@click.option("--days", type=click.IntRange(1, 36_500), help="Days until it expires.  [default: never]")
+def add(path: Path, name: str, role: str, days: int | None) -> None:
+    """Make a key and show it, once: the file has its hash only."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"A key cannot be named {name!r:.80}. Use 1 to 64 letters, digits, dots, dashes, underscores."
+        )
+    keys = read_keys(path) if path.exists() else []
+    # The beginning lets scanners of leaked secrets know it.
+    secret, now = "similarity_" + secrets.token_urlsafe(32), datetime.now(UTC)
+    ends = (now + timedelta(days)).isoformat(timespec="seconds") if days else None
+    key = Key(name, role, _hash(secret.encode()), now.isoformat(timespec="seconds"), ends)
+    _write_keys(path, [*keys, key])
+    click.echo(secret)
+    click.echo(f"This is the {role} key {key.id} of {name}. It is not shown again.", err=True)
+
+
+@commands.command("list")
+@_FILE
+def show(path: Path) -> None:
+    """List the keys."""
+    for key in read_keys(path):
+        ends = f"{'expired' if key.expired else 'expires'} {key.expires}" if key.expires else ""
+        click.echo(f"{key.id}  {key.role:5}  {key.name:24}  {key.created}  {ends}".rstrip())
+
+
+@commands.command()
+@_FILE
+@click.argument("which")
+def remove(path: Path, which: str) -> None:
+    """Remove the keys of a name, or the one of an id that `list` shows."""
+    keys = read_keys(path)
+    kept = [key for key in keys if which not in (key.name, key.id)]
+    if len(kept) == len(keys):
+        raise ConfigError(f"There is no key {which!r:.80} in {path}.")
+    _write_keys(path, kept)
+    click.echo(f"Removed: {len(keys) - len(kept)}.")

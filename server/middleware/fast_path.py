@@ -1,0 +1,63 @@
+"""The quick way to the question that is asked most, past Flask: products like a product, with nothing but `k` wanted.
+
+Whatever is not exactly that, or has no answer, goes the long way, which answers the same.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from werkzeug.http import parse_etags
+
+from server.middleware.caching import CACHING, WORTH_COMPRESSING
+from server.telemetry.metrics import ROUTE
+from shared.search.params import MOST, TEN, SearchParams
+from shared.snapshot.reader import Snapshot
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+RULE = "/v1/<department>/<domain>/products/<id:product_id>/similar"
+_PATH = re.compile("/v1/([^/]+/[^/]+)/products/(.+)/similar", re.DOTALL)
+_K = re.compile("k=([0-9]{1,4})")
+_only = lru_cache(MOST)(SearchParams)
+
+
+class FastPath:
+    """A WSGI application before the one that has the answer to every question, and all the errors.
+
+    `ask` answers with JSON for a partition, a product id and what is wanted.
+    """
+
+    def __init__(self, app: "WSGIApplication", ask: Callable[[str, str, SearchParams], tuple[Snapshot, bytes]]) -> None:
+        self._app, self._ask = app, ask
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        found = self._answer(environ) if environ["REQUEST_METHOD"] == "GET" else None
+        if found is None:
+            return self._app(environ, start_response)
+        snapshot, body = found
+        environ[ROUTE] = "GET", RULE
+        tag, caching = ("ETag", f'"{snapshot.tag}"'), [("Vary", "Accept-Encoding"), ("Cache-Control", CACHING)]
+        given = environ.get("HTTP_IF_NONE_MATCH")
+        if given and parse_etags(given).contains_weak(snapshot.tag):
+            start_response("304 NOT MODIFIED", [tag, *caching])
+            return []
+        content = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        start_response("200 OK", [tag, *content, *caching])
+        return [body]
+
+    def _answer(self, environ: "WSGIEnvironment") -> tuple[Snapshot, bytes] | None:
+        path, query = _PATH.fullmatch(environ["PATH_INFO"]), environ.get("QUERY_STRING", "")
+        k = _K.fullmatch(query) if query else None
+        if not path or (query and not k):
+            return None
+        try:
+            # WSGI hands the path's bytes over as latin-1.
+            partition, product_id = (part.encode("latin-1").decode() for part in path.groups())
+            answer = self._ask(partition, product_id, _only(int(k[1])) if k else TEN)
+            worth = len(answer[1]) >= WORTH_COMPRESSING and "HTTP_ACCEPT_ENCODING" in environ
+            return None if worth else answer
+        except Exception:  # the long way fails too, and tells of it
+            return None

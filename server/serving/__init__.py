@@ -1,0 +1,1 @@
+"""Which snapshots serve, and what makes them change."""

@@ -1,0 +1,100 @@
+"""Follows the live changes of the open snapshots, and lays them over."""
+
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shared.embedding.embedder import Embedder
+from shared.errors import BadPicture, NotKept
+from shared.images.decode import decode
+from shared.live.journal import Journal
+from shared.live.overlay import lay
+from shared.refusals import Kind, Refusal
+from shared.snapshot.reader import Snapshot
+from shared.vectors.unit import Vectors, normalise, usable
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A partition's journal; the snapshot and the state of the journal that `live` is made of."""
+
+    journal: Journal
+    made: Snapshot
+    live: Snapshot
+    state: tuple[int, int] | None = None
+    problem: str = ""
+
+
+class Changes:
+    """The journals of a data folder's open snapshots. Used by one thread at a time."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._followed: dict[str, _Followed] = {}
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Partition -> why its live changes cannot be read."""
+        return {name: followed.problem for name, followed in [*self._followed.items()] if followed.problem}
+
+    def over(self, made: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
+        """Partition -> its snapshot as it is by now. What cannot be read stays as it was, and is logged once."""
+        for name in self._followed.keys() - made.keys():
+            self._followed.pop(name).journal.close()
+        return {name: self._over(name, snapshot) for name, snapshot in made.items()}
+
+    def _over(self, name: str, made: Snapshot) -> Snapshot:
+        if name not in self._followed:
+            self._followed[name] = _Followed(Journal(self._data, made.manifest.partition), made, made)
+        followed = self._followed[name]
+        try:
+            state = followed.journal.state()
+            if state != followed.state or followed.made is not made:
+                with followed.journal.reading() as reading:
+                    overlay = lay(made, reading, followed.live.overlay)
+                followed.made, followed.state = made, state
+                followed.live = made.under(overlay) if overlay else made
+            followed.problem = ""
+        except NotKept as error:
+            if followed.problem != str(error):
+                _log.error("%s serves without what was changed live since: %s", name, error)
+            followed.problem = str(error)
+        return followed.live if followed.made is made else made
+
+
+def embed_waiting(snapshot: Snapshot, journal: Journal, embedder: Callable[[Snapshot], Embedder]) -> None:
+    """Embed the images of a journal that the network of this snapshot has not seen yet.
+
+    In random order: other workers are at it, too. Raises `NotReady`, `Busy`, `NotKept`.
+    """
+    waiting = [*snapshot.overlay.waiting] if snapshot.overlay else []
+    for seq, place in random.sample(waiting, len(waiting)):
+        with journal.reading() as reading:
+            data, done = reading.data(seq, place), reading.vectors(seq, snapshot.spec.fingerprint)
+        if data is None or place in done:
+            continue
+        try:
+            raw = raw_vectors(embedder(snapshot), [data])[0]
+        except BadPicture:  # to this network; so it is not shown, and not tried again
+            raw = np.full(snapshot.spec.dimension, np.nan, np.float32)
+        journal.embedded(seq, place, snapshot.spec.fingerprint, raw)
+
+
+def raw_vectors(embedder: Embedder, images: Sequence[bytes]) -> Vectors:
+    """Images as the catalog's are embedded: `(n, d)`. Raises `BadPicture`, `NotReady`, `Busy`."""
+    pictures = []
+    for number, data in enumerate(images, 1):
+        picture = decode(data, edge=embedder.spec.image_size)
+        if isinstance(picture, Refusal):
+            raise BadPicture(picture.kind, f"Image {number}: {picture.detail}")
+        pictures.append(embedder.spec.square(picture))
+    raw = embedder.embed(np.stack(pictures))
+    if not usable(normalise(raw)).all():
+        raise BadPicture(Kind.BAD_VECTOR, "The network gives no vector for one of the images. Send another one.")
+    return raw

@@ -1,0 +1,1 @@
+"""Snapshots where every host can fetch them: publish, pull, go back, clean."""

@@ -1,0 +1,1 @@
+"""Pictures to vectors: the networks by name, and what runs them."""

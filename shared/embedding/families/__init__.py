@@ -1,0 +1,1 @@
+"""The networks themselves: a module for each family."""

@@ -1,0 +1,178 @@
+"""Bytes -> picture: the only decoder, the same for catalog images and users' photos, with every limit.
+
+A picture is `uint8 (height, width, 3)`: RGB, upright, on white, its longer edge at most `MAX_EDGE` pixels. Who asks for
+it says how many pixels of that edge are needed: decoding fewer is what makes it quick.
+Limits follow from measurements on thousands of hostile files: formats are admitted one by one by their magic bytes
+(Pillow's default opening runs Ghostscript, among others), and the pixel count is read from the header before anything
+is decoded.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, features
+
+from shared.images.crop import Box, Crop
+from shared.refusals import Kind, Refusal
+from shared.timing import stage
+
+Picture: TypeAlias = NDArray[np.uint8]
+
+MAX_BYTES = 10 * 1024 * 1024
+MAX_PIXELS = 25_000_000
+MAX_EDGE = 1024
+_WHOLE = 1 << 20  # no picture has so long an edge, so none is shrunk when it is decoded
+_JPEG = ("JPEG", "MPO")
+
+# How what EXIF calls 1 to 8 is set upright.
+_TURNS = {
+    1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+
+# Odd metadata makes Pillow warn about pictures that decode well.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+FORMATS = "JPEG, PNG, WebP, GIF, BMP" + (" or AVIF" if features.check("avif") else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A picture, and the pixels that the whole of it has in its file, upright."""
+
+    picture: Picture
+    width: int
+    height: int
+
+
+def decode(data: bytes, crop: Crop | None = None, edge: int = MAX_EDGE) -> Picture | Refusal:
+    """Decode an image file, or that part of it, without its size: see `decode_sized`."""
+    found = decode_sized(data, crop, edge)
+    return found if isinstance(found, Refusal) else found.picture
+
+
+@stage("decode")
+def decode_sized(data: bytes, crop: Crop | None = None, edge: int = MAX_EDGE) -> Decoded | Refusal:
+    """Decode an image file, or that part of it. The longer edge of the result keeps at least `edge` pixels, where it
+    has them, up to `MAX_EDGE`; how many more it keeps is what is cheapest.
+
+    Returns the picture, or a `Refusal` of kind `empty`, `too_large`, `unsupported_format`, `too_many_pixels`,
+    `bad_image` or `bad_crop`. Never raises for bad bytes.
+    """
+    if not data:
+        return Refusal(Kind.EMPTY, "The image is empty: 0 bytes.")
+    if len(data) > MAX_BYTES:
+        return Refusal(Kind.TOO_LARGE, f"The image has {len(data):,} bytes; the limit is {MAX_BYTES:,}.")
+    formats = _sniff(data)
+    if not formats:
+        return Refusal(Kind.UNSUPPORTED_FORMAT, f"The bytes are not those of a {FORMATS} image.")
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            if image.width * image.height > MAX_PIXELS:
+                size = f"{image.width} x {image.height}"
+                return Refusal(Kind.TOO_MANY_PIXELS, f"The image is {size} pixels; the limit is {MAX_PIXELS:,} in all.")
+            if formats != _JPEG:  # nothing more is known of the others, such as their orientation, before they are read
+                image.load()
+            turned = _orientation(image)
+            width, height = image.size if turned < 5 else image.size[::-1]
+            box = crop.box(width, height) if crop else (0, 0, width, height)
+            if isinstance(box, Refusal):
+                return box
+            part = _stored_part(image, _stored(box, width, height, turned), edge)
+            return Decoded(np.asarray(_on_white(_upright(_shrunk(_eight_bit(part), edge), turned))), width, height)
+    except Image.DecompressionBombError:
+        return Refusal(Kind.TOO_MANY_PIXELS, f"The image has far more pixels than the limit of {MAX_PIXELS:,}.")
+    except Exception as error:
+        if formats == _JPEG and edge < _WHOLE:  # a lossless JPEG cannot be decoded to less than its size
+            return decode_sized(data, crop, _WHOLE)
+        # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error and more for bad bytes.
+        return Refusal(Kind.BAD_IMAGE, f"The image cannot be decoded: {type(error).__name__}: {str(error)[:200]}")
+
+
+def _sniff(data: bytes) -> tuple[str, ...]:
+    """Pillow's names of the formats that these bytes may be, by their first bytes."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return _JPEG
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return ("PNG",)
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return ("GIF",)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return ("WEBP",)
+    if data.startswith(b"BM"):
+        return ("BMP",)
+    if data[4:8] == b"ftyp" and b"avi" in data[8:32] and features.check("avif"):
+        return ("AVIF",)
+    return ()
+
+
+def _orientation(image: Image.Image) -> int:
+    """Orientation of the stored picture, as EXIF tells it: 1 (upright) to 8; from 5 on its rows are columns."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a broken EXIF block says nothing about the pixels
+        return 1
+    return found if found in _TURNS else 1
+
+
+def _stored(box: Box, width: int, height: int, turned: int) -> Box:
+    """Box of a part of the upright picture, which has that size, in the picture as it is stored."""
+    left, top, right, bottom = box
+    if turned in (2, 3, 6, 7):
+        left, right = width - right, width - left
+    if turned in (3, 4, 7, 8):
+        top, bottom = height - bottom, height - top
+    return (left, top, right, bottom) if turned < 5 else (top, left, bottom, right)
+
+
+def _stored_part(image: Image.Image, box: Box, edge: int) -> Image.Image:
+    """That part of the picture, decoded. JPEG alone is decoded straight to 1/2, 1/4 or 1/8 of its size, the smallest
+    that leaves the part's longer edge as long as `edge`."""
+    width, height = image.size
+    longer = max(box[2] - box[0], box[3] - box[1])
+    image.draft("RGB", (max(1, width * edge // longer), max(1, height * edge // longer)))
+    image.load()
+    across, down = image.width / width, image.height / height
+    left, top = int(box[0] * across), int(box[1] * down)
+    right, bottom = max(left + 1, round(box[2] * across)), max(top + 1, round(box[3] * down))
+    whole = (left, top, right, bottom) == (0, 0, *image.size)
+    return image if whole else image.crop((left, top, right, bottom))
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Pillow clips 16-bit grey when it converts, so scale it first."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+
+
+def _shrunk(image: Image.Image, edge: int) -> Image.Image:
+    """The picture by a whole divisor, which is cheap, but with half as many pixels again as `edge`: the mean of whole
+    blocks is a poor filter, and the network sees it. At most `MAX_EDGE` long."""
+    divisor = 2 * max(image.size) // (3 * edge)
+    if divisor < 2 and max(image.size) <= MAX_EDGE:
+        return image
+    if image.mode not in ("RGB", "L", "RGBA", "CMYK"):  # palettes and bits cannot be averaged as they are
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    image = image.reduce(max(1, divisor))
+    image.thumbnail((MAX_EDGE, MAX_EDGE), reducing_gap=None)
+    return image
+
+
+def _upright(image: Image.Image, turned: int) -> Image.Image:
+    turn = _TURNS[turned]
+    return image if turn is None else image.transpose(turn)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    rgba = image.convert("RGBA")
+    canvas = Image.new("RGBA", rgba.size, "white")
+    canvas.alpha_composite(rgba)
+    return canvas.convert("RGB")

@@ -1,0 +1,134 @@
+"""The catalog's other columns, of every row of a snapshot, so that a filter is a few operations of numpy.
+
+    columns.jsonl        a line with the names; then, for each, a line with its distinct values, in the catalog's order
+    columns.codes.npy    int32 (columns, rows): which of its column's values a row has
+
+A row that lacks a column has "" there. Snapshots without these files have the same made from their lines.
+"""
+
+import json
+import mmap
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import BadQuestion, SnapshotError
+from shared.index.filters import Condition, Filter, folded, number
+from shared.storage.arrays import read_array, write_array
+from shared.storage.files import write_synced
+
+_MASKS = 16
+
+
+@dataclass(frozen=True)
+class Column:
+    """The distinct values of a column, and which of them each row has: `codes` `(rows,)`."""
+
+    name: str
+    values: Sequence[str]
+    codes: NDArray[np.int32]
+
+    @cached_property
+    def numbers(self) -> NDArray[np.float64] | None:
+        """The values as numbers, NaN for the empty one; None where one of the others is not a number."""
+        found = np.full(len(self.values), np.nan)
+        for at, text in enumerate(map(str.strip, self.values)):
+            value = number(text)
+            if value is not None:
+                found[at] = value
+            elif text:
+                return None
+        return None if np.isnan(found).all() else found
+
+    def mask(self, condition: Condition) -> NDArray[np.bool_]:
+        """Which rows the condition admits: `(rows,)`. Raises `BadQuestion`."""
+        texts = {value for value in condition.values if isinstance(value, str)}
+        hits = np.array([folded(value) in texts for value in self.values], np.bool_)
+        for wanted in condition.values:
+            if not isinstance(wanted, str):
+                if self.numbers is None:
+                    raise BadQuestion(f"filter has a range for {self.name!r:.80}, whose values are not all numbers.")
+                hits |= (self.numbers >= wanted.low) & (self.numbers <= wanted.high)
+        return np.asarray(hits[self.codes])
+
+
+class Columns:
+    """All columns. `text` and `codes` are what the two files hold. Safe to use from many threads."""
+
+    def __init__(self, text: bytes | mmap.mmap, codes: NDArray[np.int32]) -> None:
+        self.text, self.codes = text, codes
+        self._begins = [0]
+        while (end := text.find(b"\n", self._begins[-1])) >= 0:
+            self._begins.append(end + 1)
+        self.names: Sequence[str] = self._line(0)
+        self._keep()
+
+    def _keep(self) -> None:
+        """Parse and compute once what is asked again and again."""
+        self.column = lru_cache(None)(self._column)
+        self.mask = lru_cache(_MASKS)(self._mask)
+
+    def _column(self, name: str) -> Column:
+        """One column. Raises `BadQuestion` where there is none of that name."""
+        if name not in self.names:
+            known = ", ".join(self.names) or "none"
+            raise BadQuestion(f"filter has the column {name!r:.80}, which the catalog has not. Its columns: {known}.")
+        at = self.names.index(name)
+        return Column(name, self._line(at + 1), self.codes[at])
+
+    def _mask(self, wanted: Filter) -> NDArray[np.bool_]:
+        """Which rows the filter admits: `(rows,)`. Raises `BadQuestion`."""
+        masks = [self.column(condition.column).mask(condition) for condition in wanted.conditions]
+        admitted: NDArray[np.bool_] = np.logical_and.reduce(masks)
+        admitted.flags.writeable = False  # others will get it too
+        return admitted
+
+    def _line(self, number: int) -> Sequence[str]:
+        begin, end = self._begins[number : number + 2]
+        found: Sequence[str] = json.loads(self.text[begin:end])
+        return found
+
+
+def columns_of(rows: Iterable[Mapping[str, str]]) -> Columns:
+    """The columns of rows of attributes."""
+    found: dict[str, tuple[dict[str, int], array[int]]] = {}
+    count = 0
+    for row in rows:
+        for name, value in row.items():
+            values, codes = found.setdefault(name, ({}, array("i")))
+            _fill(values, codes, count)
+            codes.append(values.setdefault(value, len(values)))
+        count += 1
+    for values, codes in found.values():
+        _fill(values, codes, count)
+    lines = [list(found), *(list(values) for values, _ in found.values())]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    table = np.array([codes for _, codes in found.values()], np.int32).reshape(len(found), count)
+    return Columns(text.encode(), table)
+
+
+def _fill(values: dict[str, int], codes: "array[int]", count: int) -> None:
+    """Have the empty value for the rows up to there."""
+    if len(codes) < count:
+        codes.extend([values.setdefault("", len(values))] * (count - len(codes)))
+
+
+def write_columns(columns: Columns, folder: Path) -> None:
+    """Write the two files."""
+    write_synced(folder / "columns.jsonl", columns.text[:])
+    write_array(folder / "columns.codes.npy", columns.codes)
+
+
+def open_columns(folder: Path, rows: int) -> Columns:
+    """Map the two files. Raises `SnapshotError` where they are not those of so many rows."""
+    codes = read_array(folder / "columns.codes.npy", np.int32, 2)
+    with (folder / "columns.jsonl").open("rb") as file:
+        columns = Columns(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), codes)
+    if codes.shape != (len(columns.names), rows):
+        raise SnapshotError(f"The column files in {folder} do not belong to its {rows} rows.")
+    return columns

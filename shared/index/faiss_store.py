@@ -1,0 +1,153 @@
+"""The default store: one FAISS inner-product index in one file, whose kind follows the vectors' size.
+
+Flat             exact, while one question reads it within 5 ms
+SQfp16           exact on float16, while that is within 5 ms, and where it does not move answers
+IVF<n>,SQfp16    approximate: the vectors lie in n cells; a question visits as many as its recall needs
+IVF<n>,Flat      the same, where float16 would move answers
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import SnapshotError
+from shared.storage.files import write_synced
+from shared.vectors.kmeans import centres, nearest_centre, reach
+from shared.vectors.recall import DEPTH, GroundTruth
+from shared.vectors.unit import Vectors
+
+# One query on two OpenMP threads is 3 to 6 times slower than on one; batches go through numpy (`neighbours`).
+faiss.omp_set_num_threads(1)
+
+EXACT_BYTES = 50 * 1024 * 1024  # what one thread reads in 5 ms: 10 GB/s was the least that was measured
+# What share of the right answers must stay right with float16.
+_UNMOVED = 0.995
+# What share of the right answers visited cells must hold for the questions at build, so that 0.98 is found of others.
+_RECALL = 0.99
+# With k answers wanted, cells with so many times k vectors are visited.
+_VISITED = 32
+# Up to so many allowed rows, multiplying with their vectors is faster than FAISS's selector.
+_GATHERED = 1000
+
+
+def build_faiss(vectors: Vectors, path: Path, exact_bytes: int = EXACT_BYTES) -> dict[str, Any]:
+    """Write an index over `(n, d)` unit vectors. Returns its `kind` and `bytes`; of one with cells also how many are
+    `visited`, and the `recall_at_10` that so many `questions` found. Raises `OSError` on a full disk.
+    """
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    found: dict[str, Any] = {}
+    if vectors.nbytes <= exact_bytes:
+        kind, index = "Flat", _flat("Flat", vectors)
+    else:
+        ground_truth = GroundTruth.of(vectors)
+        kind = "SQfp16" if ground_truth.recall_of_float16(vectors) >= _UNMOVED else "Flat"
+        if kind == "SQfp16" and vectors.nbytes <= 2 * exact_bytes:
+            index = _flat(kind, vectors)
+        else:
+            index, recall = _cells(kind, vectors, ground_truth)
+            kind = f"IVF{index.nlist},{kind}"
+            found = {"visited": index.nprobe, f"recall_at_{DEPTH}": recall, "questions": len(ground_truth.questions)}
+    # `faiss.write_index` would lose the last bytes on a full disk without a word.
+    written = write_synced(path, faiss.serialize_index(index).data)
+    return {"kind": kind, "bytes": written.bytes, **found}
+
+
+def _flat(kind: str, vectors: Vectors) -> Any:
+    index = faiss.index_factory(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+    index.add(vectors)
+    return index
+
+
+def _cells(kind: str, vectors: Vectors, ground_truth: GroundTruth) -> tuple[Any, float]:
+    """An index of cells that knows how many of them a question visits; and its recall, measured by asking it."""
+    count, dimension = vectors.shape
+    # So many that finding the nearest cells costs about what visiting them does.
+    middles = centres(vectors, min(count, round(4 * count**0.5)))
+    own = nearest_centre(vectors, middles)
+    index: Any = faiss.index_factory(dimension, f"IVF{len(middles)},{kind}", faiss.METRIC_INNER_PRODUCT)
+    index.by_residual = False  # the vectors themselves, not what is left without their centre
+    index.quantizer.add(middles)
+    index.train(vectors[:1])  # learns nothing, as the centres are there; FAISS asks for it
+    index.add_core(count, faiss.swig_ptr(vectors), None, faiss.swig_ptr(own))
+    index.nprobe, _ = reach(ground_truth.questions, middles, own[ground_truth.right], _RECALL)
+    _, rows = index.search(ground_truth.questions, ground_truth.right.shape[1])
+    return index, round(ground_truth.recall(vectors, rows), 4)
+
+
+class FaissStore:
+    """A `VectorStore` over a verified file. Wrong questions are stopped here: FAISS crashes or answers nonsense."""
+
+    def __init__(self, path: Path) -> None:
+        self._index: Any
+        try:
+            # Mapped into memory, so that all workers share the vectors.
+            self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:
+            raise SnapshotError(f"FAISS cannot read {path}: {error}") from error
+        self._cells = self._index.nlist if isinstance(self._index, faiss.IndexIVF) else 0
+        if self._cells:
+            self._index.make_direct_map()  # where each row lies
+
+    @property
+    def count(self) -> int:
+        return int(self._index.ntotal)
+
+    @property
+    def dimension(self) -> int:
+        return int(self._index.d)
+
+    def search(
+        self, queries: Vectors, k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[Vectors, NDArray[np.int64]]:
+        if allowed is not None and allowed.shape != (self.count,):
+            raise ValueError(f"allowed has the shape {allowed.shape}; it must be that of {self.count} rows")
+        count = self.count if allowed is None else int(np.count_nonzero(allowed))
+        if not 1 <= k <= count:
+            raise ValueError(f"k is {k}; it must be 1 to {count}")
+        if queries.ndim != 2 or queries.shape[1] != self.dimension or not np.isfinite(queries).all():
+            raise ValueError(f"queries of shape {queries.shape} are not finite vectors of {self.dimension} values")
+        queries = np.ascontiguousarray(queries, np.float32)
+        if allowed is not None and count <= _GATHERED:
+            return self._search_few(queries, k, np.flatnonzero(allowed))
+        scores, rows = self._visit(queries, k, self._enough(k, count), allowed)
+        short = rows[:, -1] < 0
+        if short.any():  # small cells
+            scores[short], rows[short] = self._visit(queries[short], k, self._cells, allowed)
+        return scores, rows
+
+    def _enough(self, k: int, count: int) -> int:
+        """How many cells to visit for `k` of `count` rows: where few are allowed, as many more."""
+        if not self._cells:
+            return 0
+        return min(
+            self._cells, math.ceil(max(int(self._index.nprobe) * self.count, _VISITED * k * self._cells) / count)
+        )
+
+    def _visit(
+        self, queries: Vectors, k: int, cells: int, allowed: NDArray[np.bool_] | None
+    ) -> tuple[Vectors, NDArray[np.int64]]:
+        """Search the `cells` nearest cells of each query. Where they hold fewer than `k` vectors, rows end with -1."""
+        how: Any = faiss.SearchParametersIVF() if self._cells else faiss.SearchParameters()
+        if self._cells:
+            how.nprobe = cells
+        if allowed is not None:
+            bits = np.packbits(allowed, bitorder="little")
+            how.sel = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
+        scores, rows = self._index.search(queries, k, params=how)
+        return scores, rows
+
+    def _search_few(self, queries: Vectors, k: int, rows: NDArray[np.int64]) -> tuple[Vectors, NDArray[np.int64]]:
+        """Multiply with the vectors of these rows, which is exact for every kind of index."""
+        scores = queries @ self._index.reconstruct_batch(rows).T
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(scores, best, axis=1), rows[best]
+
+    def vectors(self, start: int, stop: int) -> Vectors:
+        if not 0 <= start < stop <= self.count:
+            raise ValueError(f"rows {start} to {stop} are not within 0 to {self.count}")
+        found: Vectors = self._index.reconstruct_batch(np.arange(start, stop))
+        return found

@@ -1,0 +1,159 @@
+"""What a catalog holds, for whoever browses it: its products by ids and words, its columns, its pictures' hosts.
+
+Read out of the product table on first use, in a second or so for 100,000 products, and kept with the open snapshot.
+"""
+
+import json
+import re
+import threading
+import unicodedata
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import accumulate, chain, pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.index.filters import number
+from shared.index.product_table import ProductTable
+
+_MOST_VALUES = 50
+_WORD = re.compile(r"\w+")
+_ATTRIBUTES = b',"attributes":{'
+_parsed = json.JSONDecoder().raw_decode
+# The first three fields of a line, as they are written. A text cannot hold a bare quote, so nothing else fits.
+_ORIGIN = re.compile(
+    rb'^\{"product_id":"[^"\\]*(?:\\.[^"\\]*)*","image_id":"[^"\\]*(?:\\.[^"\\]*)*","image_url":"'
+    rb"(https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?)(?=[/?#\"])",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A column of the catalog: its values and of how many products, most frequent first. `low` and `high` where all
+    values are numbers."""
+
+    name: str
+    values: Sequence[tuple[str, int]]
+    distinct: int
+    low: float | None = None
+    high: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it is told over HTTP."""
+        fields = {key: value for key, value in asdict(self).items() if value is not None}
+        return {**fields, "values": [{"value": value, "count": count} for value, count in self.values]}
+
+
+class Listing:
+    """The products of one table. Safe to use from many threads."""
+
+    def __init__(self, table: ProductTable) -> None:
+        self._table = table
+        self._one_reads = threading.Lock()
+
+    def all(self) -> Sequence[int] | NDArray[np.int64]:
+        """The numbers of all products; the catalog need not be read for it."""
+        return range(self._table.count)
+
+    def find(self, text: str) -> NDArray[np.int64]:
+        """The numbers of the products whose id begins with the text, then of those that have a word beginning with each
+        of its words; each in the catalog's order."""
+        wanted = _folded(text.strip())
+        by_id = self._content.ids.beginning(wanted)
+        words = [self._content.words.beginning(word) for word in _WORD.findall(wanted)]
+        by_words = np.logical_and.reduce(words) & ~by_id if words else ~by_id & False
+        return np.concatenate([np.flatnonzero(by_id), np.flatnonzero(by_words)])
+
+    @property
+    def attributes(self) -> Sequence[Attribute]:
+        """The columns, in the catalog's order."""
+        return self._content.attributes
+
+    @cached_property
+    def origins(self) -> Sequence[str]:
+        """Where the pictures lie on the web: `https://host`, each once."""
+        return sorted({origin.decode() for origin in _ORIGIN.findall(self._table.text)})
+
+    @property
+    def _content(self) -> "_Content":
+        with self._one_reads:
+            return self._read
+
+    @cached_property
+    def _read(self) -> "_Content":
+        return _Content(self._table)
+
+
+class _Content:
+    """What is read in one pass over the table."""
+
+    def __init__(self, table: ProductTable) -> None:
+        ids: dict[str, list[int]] = defaultdict(list)
+        words: dict[str, list[int]] = defaultdict(list)
+        columns: dict[str, Counter[str]] = defaultdict(Counter)
+        split: dict[str, list[str]] = {}  # brands and colours come again and again
+        for product, (begin, end) in enumerate(pairwise(table.starts.tolist())):
+            # A product's images mostly share their attributes, so few of them need be parsed.
+            images = table.lines(begin, end)
+            texts = {line[line.index(_ATTRIBUTES) + len(_ATTRIBUTES) - 1 : -1] for line in images}
+            pairs = {pair for text in texts for pair in _parsed(text.decode(), 0)[0].items() if pair[1]}
+            product_id = _folded(_parsed(images[0].decode(), len('{"product_id":'))[0])
+            ids[product_id].append(product)
+            mine = set(_WORD.findall(product_id))
+            for name, value in pairs:
+                columns[name][value] += 1
+                if value not in split:
+                    split[value] = _WORD.findall(_folded(value))
+                mine.update(split[value])
+            for word in mine:
+                words[word].append(product)
+        self.ids, self.words = _Beginnings(ids, table.count), _Beginnings(words, table.count)
+        order = json.loads(table.line(0))["attributes"] if table.count else {}
+        names = dict.fromkeys([name for name in order if name in columns] + sorted(columns))
+        self.attributes = [_attribute(name, columns[name]) for name in names]
+
+
+class _Beginnings:
+    """Texts -> products, asked by how a text begins: the texts are sorted, and so are their products behind them."""
+
+    def __init__(self, products: Mapping[str, list[int]], count: int) -> None:
+        self._count = count
+        self._texts = sorted(products)
+        self._ends = [0, *accumulate(len(products[text]) for text in self._texts)]
+        self._products = np.fromiter(chain.from_iterable(map(products.__getitem__, self._texts)), np.int32)
+
+    def beginning(self, text: str) -> NDArray[np.bool_]:
+        """For each product, whether one of its texts begins so."""
+        found = np.zeros(self._count, np.bool_)
+        if text:
+            begin = bisect_left(self._texts, text)
+            end = bisect_left(self._texts, text + "\U0010ffff", begin)
+            found[self._products[self._ends[begin] : self._ends[end]]] = True
+        return found
+
+
+def _attribute(name: str, values: Counter[str]) -> Attribute:
+    most = sorted(values.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_VALUES]
+    numbers = _numbers(values)
+    low, high = (min(numbers), max(numbers)) if numbers else (None, None)
+    return Attribute(name, most, len(values), low, high)
+
+
+def _numbers(texts: Collection[str]) -> list[float]:
+    """All of them as numbers, as filters take them, or none."""
+    numbers = [found for text in texts if (found := number(text.strip())) is not None]
+    return numbers if len(numbers) == len(texts) else []
+
+
+def _folded(text: str) -> str:
+    """Without case and accents."""
+    folded = text.casefold()
+    if folded.isascii():
+        return folded
+    return "".join(part for part in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(part))

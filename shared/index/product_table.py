@@ -1,0 +1,135 @@
+"""The products of a snapshot: one line of JSON per vector, found by row or by product id without loading the rest.
+
+Rows are grouped by product, products stand in the order of their first row. On disk, all of it read through memory
+maps that a server's workers share:
+
+    products.jsonl        per row: {"product_id", "image_id", "image_url", "attributes"}
+    products.offsets.npy  where each row's line begins, and where the last one ends
+    products.starts.npy   per product: its first row; and the number of rows
+    products.lookup.npy   hash of the product id -> product, sorted by hash
+"""
+
+import hashlib
+import json
+import mmap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import SnapshotError
+from shared.storage.arrays import read_array, write_array
+from shared.storage.files import write_synced
+
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_LOOKUP = np.dtype([("hash", "<u8"), ("product", "<i4")])
+
+
+@dataclass(frozen=True, slots=True)
+class ProductImage:
+    """One image of one product: what a row of the index stands for. Attributes are the catalog's other columns."""
+
+    product_id: str
+    image_id: str
+    image_url: str
+    attributes: Mapping[str, str]
+
+
+def write_products(images: Sequence[ProductImage], folder: Path) -> None:
+    """Write the four files. Raises `ValueError` where images of a product do not stand together."""
+    lines = [line_of(image) + b"\n" for image in images]
+    begins = starts(images)
+    ids = [images[row].product_id for row in begins[:-1]]
+    if len(set(ids)) != len(ids):
+        raise ValueError("the images of a product must stand together")
+    lookup = np.array([(_hash(product_id), number) for number, product_id in enumerate(ids)], _LOOKUP)
+    write_synced(folder / "products.jsonl", b"".join(lines))
+    write_array(folder / "products.offsets.npy", np.cumsum([0, *map(len, lines)], dtype=np.int64))
+    write_array(folder / "products.starts.npy", begins)
+    write_array(folder / "products.lookup.npy", np.sort(lookup, order=("hash", "product")))
+
+
+def starts(images: Sequence[ProductImage]) -> NDArray[np.int32]:
+    """Where each product begins, and the number of rows: `(products + 1,)`."""
+    changes = [row for row, (a, b) in enumerate(pairwise(images), 1) if a.product_id != b.product_id]
+    return np.array([*([0] if images else []), *changes, len(images)], np.int32)
+
+
+class ProductTable:
+    """The table, opened from a snapshot's folder. Safe to read from many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._offsets = read_array(folder / "products.offsets.npy", np.int64)
+        self.starts: NDArray[np.int32] = read_array(folder / "products.starts.npy", np.int32)
+        self._lookup = read_array(folder / "products.lookup.npy", _LOOKUP)
+        # Every search would copy what does not lie together.
+        self._hashes = np.ascontiguousarray(self._lookup["hash"])
+        with (folder / "products.jsonl").open("rb") as file:
+            self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        rows, products = len(self._offsets) - 1, len(self._lookup)
+        if self._offsets[-1] != len(self._lines) or len(self.starts) != products + 1 or self.starts[-1] != rows:
+            raise SnapshotError(f"The product files in {folder} do not belong together.")
+
+    @property
+    def rows(self) -> int:
+        return len(self._offsets) - 1
+
+    @property
+    def count(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def text(self) -> mmap.mmap | bytes:
+        """All lines, as the file has them."""
+        return self._lines
+
+    def line(self, row: int) -> bytes:
+        """The JSON object of the image that this row stands for."""
+        return self._lines[self._offsets.item(row) : self._offsets.item(row + 1) - 1]
+
+    def lines(self, begin: int, end: int) -> list[bytes]:
+        """The JSON objects of the rows from `begin` to before `end`."""
+        return self._lines[self._offsets[begin] : self._offsets[end] - 1].split(b"\n")
+
+    def image(self, row: int) -> ProductImage:
+        """The image that this row stands for."""
+        return ProductImage(**json.loads(self.line(row)))
+
+    def find(self, product_id: str) -> int | None:
+        """The number of the product, 0 to `count - 1`, or None."""
+        wanted = _hash(product_id)
+        begins = b'{"product_id":%b,' % _JSON.encode(product_id).encode()
+        at = int(self._hashes.searchsorted(np.uint64(wanted)))
+        while at < self.count and int(self._hashes[at]) == wanted:
+            product = int(self._lookup["product"][at])
+            if self.line(int(self.starts[product])).startswith(begins):
+                return product
+            at += 1
+        return None
+
+    def images(self, product: int) -> range:
+        """The rows of a product."""
+        return range(int(self.starts[product]), int(self.starts[product + 1]))
+
+    def owners(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+        """The product of each row."""
+        return np.searchsorted(self.starts, rows, side="right") - 1
+
+
+def line_of(image: ProductImage) -> bytes:
+    """An image as JSON; it begins with the product id."""
+    fields = {
+        "product_id": image.product_id,
+        "image_id": image.image_id,
+        "image_url": image.image_url,
+        "attributes": dict(image.attributes),
+    }
+    return _JSON.encode(fields).encode()
+
+
+def _hash(product_id: str) -> int:
+    digest = hashlib.blake2b(product_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

@@ -1,0 +1,1 @@
+"""Changes between two index runs: the journal, and a snapshot with its changes."""

@@ -1,0 +1,1 @@
+"""Queries, search parameters, the searches, and their hits. No HTTP."""

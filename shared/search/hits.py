@@ -1,0 +1,26 @@
+"""One result of a search: a product, by its image that matched best."""
+
+import json
+from typing import NamedTuple
+
+from shared.index.product_table import ProductImage
+
+
+class Hit(NamedTuple):
+    """One answer: a product, by the image of it that matched best. `score` is the cosine, -1 to 1; `verdict` what that
+    means on this catalog ("" where that was not fitted); `row` the image's row.
+
+    `line` is the image as the table holds it, JSON, so that answering over HTTP need not take it apart. A tuple, for an
+    answer has ten and more of them, and a frozen dataclass takes three times as long to make.
+    """
+
+    rank: int
+    score: float
+    line: bytes
+    verdict: str = ""
+    row: int = -1
+
+    @property
+    def image(self) -> ProductImage:
+        """The image that matched best."""
+        return ProductImage(**json.loads(self.line))

@@ -1,0 +1,1 @@
+"""Snapshots: write, verify, open, and the folder that holds those of a partition."""

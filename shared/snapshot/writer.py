@@ -1,0 +1,97 @@
+"""Writes a snapshot: every file synced and read back, the manifest last, then one rename."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from shared.embedding.embedder import Embedder
+from shared.index import vector_store
+from shared.index.columns import columns_of, write_columns
+from shared.index.neighbour_table import NeighbourTable, build_neighbour_table, write_neighbour_table
+from shared.index.product_table import ProductImage, ProductTable, write_products
+from shared.partition import Partition
+from shared.snapshot.manifest import FORMAT, SIGNATURE, Manifest, content_name, signature
+from shared.snapshot.network_files import network_files
+from shared.storage.files import copy_synced, mark, sync_folder, write_synced
+from shared.vectors.projection import Projection
+from shared.vectors.unit import Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What goes into a new snapshot. `images` and the rows of `vectors` correspond, and are grouped by product.
+    `neighbours` is computed where it is not given."""
+
+    partition: Partition
+    images: Sequence[ProductImage]
+    vectors: Vectors
+    embedder: Embedder
+    projection: Projection | None
+    store: str
+    catalog: Mapping[str, Any]
+    failures: Mapping[str, int]
+    report: Mapping[str, Any]
+    refused_csv: bytes
+    quality: Mapping[str, Any] = field(default_factory=dict)
+    neighbours: NeighbourTable | None = None
+
+
+def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
+    """Write the snapshot, signed where there is a key, and return its id. It does not serve before `activate`.
+
+    Hold the partition's lock (`exclusive`) meanwhile. Raises `OSError` on a full disk, leaving nothing behind.
+    """
+    parent = draft.partition.folder(data)
+    folder = parent / ".writing"
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    folder.mkdir(parents=True)
+    try:
+        about = vector_store.build(draft.store, draft.vectors, folder)
+        write_products(draft.images, folder)
+        write_columns(columns_of(image.attributes for image in draft.images), folder)
+        table = ProductTable(folder)
+        near = draft.neighbours or build_neighbour_table(draft.vectors, table.starts)
+        write_neighbour_table(near, folder)
+        if draft.projection:
+            draft.projection.write(folder)
+        write_synced(folder / "report.json", json.dumps(draft.report, indent=1).encode())
+        write_synced(folder / "refused.csv", draft.refused_csv)
+        network = network_files(draft.embedder.files())
+        for name, path in network.items():
+            copy_synced(path, folder / name)
+        now = datetime.now(UTC)
+        manifest = Manifest(
+            format=FORMAT,
+            department=draft.partition.department,
+            domain=draft.partition.domain,
+            created=now.isoformat(timespec="seconds"),
+            count=len(draft.vectors),
+            products=table.count,
+            dimension=draft.vectors.shape[1],
+            metric="inner_product",
+            store=draft.store,
+            embedder={**asdict(draft.embedder.spec), "files": [*network]},
+            catalog=draft.catalog,
+            failures=draft.failures,
+            quality=draft.quality,
+            index={**about, "neighbours_recall_at_10": round(near.recall, 4)},
+            files={path.name: mark(path) for path in sorted(folder.iterdir())},
+        ).to_json()
+        write_synced(folder / "manifest.json", manifest)
+        if key:
+            write_synced(folder / SIGNATURE, signature(manifest, key))
+        sync_folder(folder)
+        snapshot_id = f"{now:%Y%m%dT%H%M%SZ}-{content_name(manifest)}"
+        if (parent / snapshot_id).exists():  # the same content within the same second
+            shutil.rmtree(folder)
+        else:
+            folder.rename(parent / snapshot_id)
+            sync_folder(parent)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return snapshot_id

@@ -1,0 +1,1 @@
+"""Unit vectors in plain numpy: normalise, top-k, k-means, projection, recall."""

@@ -1,0 +1,62 @@
+"""A worse snapshot does not replace the one that serves, and the reason names what got worse."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from indexer.quality.gate import objections
+from shared.partition import Partition
+from shared.snapshot.directory import current_id, snapshot_ids
+from shared.snapshot.reader import Snapshot
+from tests.conftest import HOCKEY, drawn, snapshot_of, unit
+from tests.test_end_to_end import indexer
+
+
+def made(data: Path, estimate: float, coverage: float = 1.0, products: int = 4, **found: float) -> Snapshot:
+    quality: dict[str, Any] = {"estimate": estimate, "estimated_by": "held-out images", "coverage": coverage}
+    names = [f"p{n}" for n in range(products)]
+    return snapshot_of(data, names, unit(*[[1, n] for n in range(products)]), quality=quality, found=found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"estimate": 0.86}, None),
+        ({"estimate": 0.84, "p1": 0.2}, "p1 (1.00 to 0.20)"),
+        ({"coverage": 0.96}, None),
+        ({"coverage": 0.94}, "fell from 1.000 to 0.940"),
+        ({"products": 2}, None),
+        ({"products": 1}, "Only 1 products are left of 4"),
+    ],
+)
+def test_a_fall_by_more_than_the_set_amount_is_an_objection(
+    tmp_path: Path, changes: dict[str, Any], says: str | None
+) -> None:
+    current = made(tmp_path / "a", estimate=0.9, p0=1.0, p1=1.0)
+    new = made(tmp_path / "b", **{"estimate": 0.9, "p0": 1.0, "p1": 1.0, **changes})
+    found = objections(new, current, 0.05)
+    assert bool(found) == (says is not None)
+    assert says is None or says in found[0]
+
+
+def test_the_command_keeps_the_old_snapshot_unless_forced(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for n in range(6):
+        (pictures / f"p{n}.jpg").write_bytes(drawn(n, (200, 200)))
+    data = tmp_path / "data"
+    base = ("--department", "371", "--domain", "0341", "--data", str(data), "--model", "colour_grid")
+    run = (*base, "--catalog", str(pictures), "--keep", "1")
+    assert indexer(*run).returncode == 0
+    first = current_id(data, Partition("371", "0341"))
+    for n in range(4):
+        (pictures / f"p{n}.jpg").unlink()
+    refused = indexer(*run)
+    assert refused.returncode == 1
+    assert "Only 2 products are left of 6" in refused.stderr
+    assert "FORCE=1" in refused.stderr
+    assert current_id(data, HOCKEY) == first
+    assert len(snapshot_ids(data, HOCKEY)) == 2
+    assert indexer(*run, "--force").returncode == 0
+    assert {current_id(data, HOCKEY), first} == set(snapshot_ids(data, HOCKEY))

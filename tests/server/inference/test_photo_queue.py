@@ -1,0 +1,324 @@
+"""Photos in all workers of a server: the same answers from many threads, turns, bounds, deaths, nothing left."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.app import create_app
+from server.config import ServerConfig
+from server.inference import networks as network_module
+from server.inference import photo_queue as turns_module
+from server.inference.networks import Networks
+from server.inference.photo_queue import PLACES, PhotoQueue
+from server.serving.snapshots import Snapshots
+from server.serving.workers import Processes
+from shared.embedding.families.colour_grid import ColourGrid
+from shared.embedding.registry import load
+from shared.errors import Busy, NotReady
+from shared.images.decode import decode
+from shared.images.views import square
+from shared.snapshot.reader import Snapshot
+from shared.vectors.unit import normalise
+from tests.conftest import HOCKEY, ROOT, drawn, serving, snapshot_of, until
+
+SEARCH = "/v1/371/0341/search?k=5"
+SIMILAR = "/v1/371/0341/products/p3/similar"
+PHOTOS = [drawn(seed, (90, 90)) for seed in range(20)]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    pictures = np.stack([square(np.asarray(decode(drawn(seed))), 64) for seed in range(30)])
+    snapshot_of(tmp_path, [f"p{n}" for n in range(30)], normalise(load("colour_grid").embed(pictures)))
+    return tmp_path
+
+
+def ask(url: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes, Any]:
+    """Status, body and headers of an answer, whatever the status."""
+    request = urllib.request.Request(url, body, {"Content-Type": "image/jpeg", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), error.headers
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def master(base: str) -> int:
+    """The process id of the gunicorn master that serves there."""
+    asked = f"--bind\0{base.removeprefix('http://')}".encode()
+    pids = [pid for pid, line in commands() if asked in line]
+    return next(pid for pid in pids if parent_of(pid) not in pids)
+
+
+def commands() -> Iterator[tuple[int, bytes]]:
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            yield int(path.name), (path / "cmdline").read_bytes()
+
+
+def workers(base: str) -> list[int]:
+    """The process ids of its workers."""
+    found = master(base)
+    return [pid for pid, _ in commands() if parent_of(pid) == found]
+
+
+def running(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_photos_from_many_threads_get_the_answers_of_one_process(data: Path) -> None:
+    local = create_app(Snapshots(data)).test_client()
+    wanted = [local.post(SEARCH, data=photo).data for photo in PHOTOS]
+    with serving(data, workers=2) as base, ThreadPoolExecutor(12) as pool:
+        found = pool.map(lambda photo: ask(base + SEARCH, photo), PHOTOS * 10)
+        for number, (status, body, _) in enumerate(found):
+            assert (status, body) == (200, wanted[number % len(PHOTOS)])
+        for pid in (master(base), *workers(base)):
+            assert "libtensorflow" not in Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_a_worker_may_be_killed_under_load(data: Path) -> None:
+    with serving(data, workers=2) as base:
+        before, answered = workers(base), 0
+
+        def load(number: int) -> int | None:
+            with contextlib.suppress(OSError, http.client.HTTPException):  # its own connection may be the lost one
+                return ask(base + SEARCH, PHOTOS[number % 20])[0]
+            return None
+
+        with ThreadPoolExecutor(4) as pool:
+            first = list(pool.map(load, range(40)))
+            os.kill(before[0], signal.SIGKILL)
+            under = list(pool.map(load, range(80)))
+            until(lambda: len(workers(base)) == 2 and before[0] not in workers(base))
+            until(lambda: ask(f"{base}/readyz")[0] == 200)
+            answered = sum(status == 200 for status in under)
+            assert set(first) == {200}
+            assert {*under} <= {200, 503, None}
+            assert answered > 40
+            assert set(pool.map(load, range(40))) == {200}
+        assert json.loads(ask(base + SEARCH, PHOTOS[7])[1])["results"][0]["product_id"] == "p7"
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Path:
+    """The line of all workers."""
+    path = tmp_path / "line"
+    path.write_bytes(bytes(8 * PLACES))
+    return path
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from server.inference.photo_queue import PLACES, PhotoQueue
+turns = PhotoQueue(Path(sys.argv[1]))
+with turns.under_way(), turns.embedding():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def another_worker(line: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process, which embeds a photo meanwhile."""
+    command = [sys.executable, "-c", HOLD, str(line)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_beyond_the_bound_a_photo_is_sent_away_at_once_and_products_are_answered(line: Path, data: Path) -> None:
+    turns = PhotoQueue(line)
+    app = create_app(Snapshots(data, networks=Networks(turns=turns)), turns=turns)
+    with ThreadPoolExecutor(40) as pool, another_worker(line) as process:
+        waiting = [pool.submit(app.test_client().post, SEARCH, data=PHOTOS[0]) for _ in range(20)]
+        until(lambda: len(turns._mine) == 20)
+        began = time.monotonic()
+        refused = app.test_client().post(SEARCH, data=PHOTOS[1])
+        assert refused.status_code == 503
+        assert refused.headers["Retry-After"]
+        assert refused.json["title"] == "Busy"
+        assert app.test_client().get(SIMILAR).status_code == 200
+        assert time.monotonic() - began < 1
+        assert not any(future.done() for future in waiting)
+        process.kill()  # whoever dies leaves the line
+        assert {future.result().status_code for future in waiting} == {200}
+
+
+def test_all_workers_together_have_so_many_photos_under_way(line: Path) -> None:
+    """Two workers' own bounds add up to more."""
+    with another_worker(line), contextlib.ExitStack() as held:
+        one, taken = PhotoQueue(line), 1  # the other process has one
+        with contextlib.suppress(Busy):
+            while taken <= PLACES:
+                held.enter_context(one.under_way())
+                taken += 1
+        assert taken == 21
+    assert PhotoQueue(line)._taken() is not None
+
+
+def test_a_photo_that_waited_too_long_is_sent_away(line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns_module, "_LONGEST_WAIT", 0.05)
+    turns = PhotoQueue(line)
+    with another_worker(line), pytest.raises(Busy, match="waited"), turns.under_way(), turns.embedding():
+        pass
+    with turns.under_way(), turns.embedding():  # it left the line
+        pass
+
+
+def test_those_that_wait_longest_are_embedded_and_no_more_than_so_many_at_once(line: Path) -> None:
+    turns, now, most, order = PhotoQueue(line, at_once=2), list[int](), list[int](), list[int]()
+    inside = threading.Lock()
+
+    def embed(number: int) -> None:
+        with turns.under_way(wait=True), turns.embedding():
+            with inside:
+                order.append(number)
+                now.append(number)
+                most.append(len(now))
+            time.sleep(0.02)
+            with inside:
+                now.remove(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(30):
+            pool.submit(embed, number)
+            time.sleep(0.002)
+    assert max(most) == 2
+    assert max(abs(number - place) for place, number in enumerate(order)) <= 2
+
+
+def test_a_server_is_ready_when_all_of_its_workers_are(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = Snapshots(data), {"371/0341": "ready"}
+    until(lambda: here.serving() == there)
+    processes = Processes(tmp_path / "shared")
+    (tmp_path / "shared" / "workers").mkdir(parents=True)
+    told = dict[int, dict[str, str]]()
+    monkeypatch.setattr(Processes, "told", lambda _: told)
+    client = create_app(here, ServerConfig(data, processes=processes.folder)).test_client()
+    told[1] = there
+    assert client.get("/readyz").status_code == 200
+    for behind in ({}, {"371/0341": "loading"}, {**there, "372/0341": "ready"}):
+        told[2] = behind
+        answer = client.get("/readyz")
+        assert answer.status_code == 503
+        assert "worker" in answer.json["detail"]
+
+
+@pytest.mark.network
+def test_a_snapshot_of_another_network_takes_over_when_that_is_loaded(data: Path) -> None:
+    temporary = data / "temporary"
+    temporary.mkdir()
+    with serving(data, workers=2, TMPDIR=str(temporary)) as base:
+        until(lambda: (data / "serve.log").read_text().count("serves snapshot") == 2)  # in both workers
+        before, answers = Snapshot.current(data, HOCKEY).id, list[tuple[int, str]]()
+        stop = threading.Event()
+
+        def keep_asking() -> None:
+            while not stop.is_set():
+                status, body, _ = ask(base + SEARCH, PHOTOS[0])
+                answers.append((status, json.loads(body).get("snapshot", "")))
+                answers.append((ask(f"{base}/readyz")[0], ""))
+
+        asking = threading.Thread(target=keep_asking)
+        asking.start()
+        spec = load("efficientnet_lite0").spec
+        vectors = normalise(np.random.default_rng(0).normal(size=(5, spec.plain_dimension)).astype(np.float32))
+        after = snapshot_of(data, [f"p{n}" for n in range(5)], vectors, model="efficientnet_lite0").id
+        until(lambda: (200, after) in answers[-4:], seconds=60)
+        stop.set()
+        asking.join()
+        assert {status for status, _ in answers} == {200}
+        assert {snapshot for _, snapshot in answers} == {before, after, ""}
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_when_the_server_stops_or_its_master_is_killed(
+    data: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with serving(data, workers=2, TMPDIR=str(temporary)) as base:
+        ask(base + SEARCH, PHOTOS[0])
+        pids = workers(base)
+        (folder,) = temporary.iterdir()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        os.kill(master(base), how)
+        until(lambda: not any(map(running, pids)))
+    until(lambda: not [*temporary.iterdir()])
+
+
+def ready(snapshot: Snapshot) -> Networks:
+    networks = Networks()
+    networks.need([snapshot])
+    until(lambda: networks.state(snapshot) == "ready")
+    return networks
+
+
+def test_networks_come_and_go_with_the_snapshots_that_need_them(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Snapshot.current(data, HOCKEY)
+    networks = ready(one)
+    embedder = networks.embedder(one)
+    monkeypatch.setattr(ColourGrid, "spec", replace(ColourGrid.spec, fingerprint="colour-grid-2"))
+    two = snapshot_of(data, ["p", "q"], one.store.vectors(0, 2))
+    networks.need([two])
+    assert embedder.embed(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 49)  # an answer may still come from it
+    until(lambda: networks.state(two) == "ready")
+    assert networks.state(one) == "ready"  # an answer may have begun with it
+    monkeypatch.setattr(network_module, "_KEPT_SECONDS", -1)
+    networks.need([one, two])
+    networks.need([two])
+    with pytest.raises(NotReady):
+        networks.embedder(one)
+
+
+def test_a_network_that_is_not_the_snapshots_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = Snapshot.current(data, HOCKEY)
+    monkeypatch.setattr(ColourGrid, "spec", replace(ColourGrid.spec, fingerprint="colour-grid-2"))
+    networks = Networks()
+    networks.need([snapshot])
+    with pytest.raises(NotReady, match="this host has"):
+        networks.embedder(snapshot)
+
+
+def test_a_network_that_fails_is_a_fault_of_ours_and_the_next_photo_is_answered(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = create_app(Snapshots(data, networks=ready(Snapshot.current(data, HOCKEY)))).test_client()
+    with monkeypatch.context() as broken:
+        broken.setattr(ColourGrid, "embed", lambda self, images: 1 / 0)
+        assert client.post(SEARCH, data=PHOTOS[0]).status_code == 500
+    assert client.post(SEARCH, data=PHOTOS[0]).status_code == 200

@@ -1,0 +1,103 @@
+"""How often a key may ask: one count for all workers, what is told of it, and what is not counted."""
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from server.app import create_app
+from server.config import ServerConfig
+from server.middleware.rate_limits import Counts, parse_rate
+from server.serving.snapshots import Snapshots
+from shared.errors import ConfigError
+from tests.conftest import serving, snapshot_of, unit
+from tests.server.inference.test_photo_queue import ask, master
+from tests.server.middleware.test_api_keys import bearing, command
+from tests.server.telemetry.test_metrics import pids_below
+from tests.server.test_app import problem
+
+SIMILAR = "/v1/371/0341/products/p1/similar"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    snapshot_of(tmp_path, [f"p{n}" for n in range(20)], unit(*[[1.0, n, 1] for n in range(20)]))
+    return tmp_path
+
+
+def limited(data: Path, rate: str, keys: Path | None = None) -> FlaskClient:
+    return create_app(Snapshots(data), ServerConfig(data, rate=rate, keys=keys)).test_client()
+
+
+def test_one_more_than_the_rate_is_429_and_told_when_to_come_again(data: Path) -> None:
+    client = limited(data, "3")
+    left = [client.get(SIMILAR).headers["RateLimit-Remaining"] for _ in range(3)]
+    assert left == ["2", "1", "0"]
+    for _ in range(2):
+        answer = client.get(SIMILAR)
+        assert "3 per 1 minute" in problem(answer, 429)["detail"]
+        assert 55 <= int(answer.headers["Retry-After"]) <= 60
+        assert (answer.headers["RateLimit-Limit"], answer.headers["RateLimit-Remaining"]) == ("3", "0")
+    assert client.get("/healthz").status_code == 200
+    assert client.get(SIMILAR, environ_base={"REMOTE_ADDR": "127.0.0.9"}).status_code == 200
+
+
+def test_a_window_ends(data: Path) -> None:
+    client = limited(data, "2/second")
+    assert [client.get(SIMILAR).status_code for _ in range(3)] == [200, 200, 429]
+    time.sleep(1.1)
+    assert client.get(SIMILAR).status_code == 200
+
+
+def test_each_key_has_its_own_count_and_strangers_none(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    one, other = command(file, "add", "one"), command(file, "add", "other")
+    client = limited(data, "2", file)
+    for _ in range(5):
+        problem(client.get(SIMILAR), 401)
+    assert [client.get(SIMILAR, **bearing(one)).status_code for _ in range(3)] == [200, 200, 429]
+    assert client.get(SIMILAR, **bearing(other)).status_code == 200
+
+
+@pytest.mark.parametrize("rate", ["", "x", "0x5", "-1", "5/fortnight", "٣"])
+def test_a_wrong_rate_is_said(rate: str) -> None:
+    with pytest.raises(ConfigError, match="RATE"):
+        parse_rate(rate)
+
+
+def test_counts_of_many_threads_and_connections_add_up_and_are_forgotten(tmp_path: Path) -> None:
+    several = [Counts(tmp_path / "counts") for _ in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: several[number % 4].incr("who", 60), range(400)))
+    assert several[0].get("who") == 400
+    assert several[1].incr("brief", 0) == 1
+    assert several[2].incr("next", 60) == 1
+    assert several[3].reset() == 2
+
+
+def test_a_disk_that_is_full_stops_nobody(
+    data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = limited(data, "1")
+    monkeypatch.setattr("server.middleware.rate_limits._COUNT", "INSERT INTO nowhere VALUES (:key)")
+    assert [client.get(SIMILAR).status_code for _ in range(3)] == [200] * 3
+    assert "no limit holds" in caplog.text
+
+
+def test_all_workers_count_together(data: Path) -> None:
+    found: list[int] = []
+    with serving(data, 3, SIMILARITY_RATE="50/hour") as base:
+        workers = pids_below(master(base))
+        assert len(workers) == 3
+        for awake in workers:
+            others = [pid for pid in workers if pid != awake]
+            for pid in others:
+                os.kill(pid, signal.SIGSTOP)
+            found += [ask(base + SIMILAR)[0] for _ in range(20)]
+            for pid in others:
+                os.kill(pid, signal.SIGCONT)
+    assert found == [200] * 50 + [429] * 10
