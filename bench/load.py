@@ -105,7 +105,7 @@ def start_figures(material: Material) -> Iterator[Figure]:
     count, taken, wrong = material.sizes.some, [], ""
     data, snapshot = snapshot_of(material.work, count)
     path = f"/v1/{snapshot.manifest.partition}/products/p0/similar"
-    near = [f"p{row}" for row in snapshot.neighbours.rows[0, :10].tolist()]
+    near = [f"p{row}" for row in snapshot.neighbour_table.rows[0, :10].tolist()]
     for _ in range(material.sizes.rounds):
         with served(data, 2, until=path) as server, connected(server.port) as connection:
             taken.append(server.seconds)

@@ -16,7 +16,7 @@ from bench.pipeline import PARTITION, indexed
 from bench.process import Running
 from bench.server import CONNECTIONS, Load, ask, connected, load, products, served, served_bytes
 from shared.embedding.embedder import Embedder
-from shared.search.queries import photo_example
+from shared.search.queries import photo_query
 from shared.search.search import similar_to_photo
 from shared.snapshot.reader import Snapshot
 
@@ -61,7 +61,7 @@ def photo_figures(material: Material) -> Iterator[Figure]:
         for _ in range(sizes.rounds):
             rates.append(load(server.port, [_SEARCH], max(3, sizes.seconds), photos).rate)
             taken += interleaved(5, lambda: alone.embed(batch))
-    seen = snapshot.spec.views if snapshot.views else 1
+    seen = snapshot.spec.views if snapshot.several_views else 1
     note, limit = f"a photo is seen {seen} ways; {_WORKERS} workers", CONNECTIONS / median(taken) / seen
     name, peer = f"photo -> products, {CONNECTIONS} clients", f"embedding alone, {alone.name}"
     yield Figure(name, median(rates), "photos/s", peer, limit, Bar(0.85), wrong, note)
@@ -84,7 +84,7 @@ class _Asking:
             mine, theirs = interleaved(
                 self.rounds,
                 lambda: products(connection, _SEARCH, next(ours)),
-                lambda: photo_example(self.snapshot, self.network, next(directly)),
+                lambda: photo_query(self.snapshot, self.network, next(directly)),
             )
         name, peer = f"{what} -> products, one client: p50", "decode and embed, called directly"
         note = f"{np.mean([len(content) for content in contents]) / 1e6:.2f} MB each"
@@ -114,7 +114,7 @@ def _wrong(server: Running, snapshot: Snapshot) -> str:
     """In what served answers differ from the neighbours that are known, where they do."""
     with connected(server.port) as connection:
         for path in _paths(snapshot)[:_CHECKED]:
-            near = snapshot.neighbours.rows[int(path.split("/")[5][1:]), :10].tolist()
+            near = snapshot.neighbour_table.rows[int(path.split("/")[5][1:]), :10].tolist()
             if products(connection, path) != [f"p{row}" for row in near]:
                 return f"{path} is not answered with the nearest"
     return ""

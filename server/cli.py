@@ -17,12 +17,14 @@ from server.config import OPTIONS
 from shared.errors import ConfigError
 from shared.images.gallery import Row, Section, Tile, page
 from shared.index.product_table import ProductImage
-from shared.live.overlay import as_changed
+from shared.live.live_view import current_view
 from shared.partition import Partition
 from shared.search.hits import Hit
 from shared.search.params import MOST, SearchParams
 from shared.search.search import similar_to_photo, similar_to_product
 from shared.snapshot.reader import Snapshot
+from shared.snapshot.verdicts import QueryKind
+from shared.snapshot.view import SnapshotView
 
 _STYLES = {"same": "green", "variant": "cyan", "similar": "yellow", "none": "dim"}
 _OPTIONS = [
@@ -41,7 +43,7 @@ def similar(partition: str, product_id: str, k: int, **options: Any) -> None:
     snapshot = _snapshot(partition, options)
     answers = similar_to_product(snapshot, product_id, SearchParams(k))
     asked = snapshot.products.image(snapshot.products.images(snapshot.number(product_id)).start)
-    _show(snapshot, "product", answers, Tile(asked.image_url, _name(asked), product_id), **options)
+    _show(snapshot, QueryKind.PRODUCT, answers, Tile(asked.image_url, _name(asked), product_id), **options)
 
 
 @click.command(params=[*_OPTIONS])
@@ -52,20 +54,22 @@ def search(partition: str, photo: Path, k: int, **options: Any) -> None:
     snapshot = _snapshot(partition, options)
     data = photo.read_bytes()
     answers = similar_to_photo(snapshot, snapshot.load_embedder(), data, SearchParams(k))
-    _show(snapshot, "photo", answers, Tile(data, "a photo", photo.name), **options)
+    _show(snapshot, QueryKind.PHOTO, answers, Tile(data, "a photo", photo.name), **options)
 
 
-def _snapshot(partition: str, options: dict[str, Any]) -> Snapshot:
+def _snapshot(partition: str, options: dict[str, Any]) -> SnapshotView:
     department, slash, domain = partition.partition("/")
     if not slash:
         raise ConfigError(f"The index {partition!r} is not valid: give department/domain, for example 371/0341.")
     data = options.pop("data")
-    return as_changed(data, Snapshot.current(data, Partition(department, domain), options.pop("signing_key")))
+    return current_view(data, Snapshot.current(data, Partition(department, domain), options.pop("signing_key")))
 
 
-def _show(snapshot: Snapshot, question: str, answers: list[Hit], asked: Tile, *, as_json: bool, as_page: bool) -> None:
+def _show(
+    snapshot: SnapshotView, kind: QueryKind, answers: list[Hit], asked: Tile, *, as_json: bool, as_page: bool
+) -> None:
     if as_json:
-        print(answer_body(snapshot, answers, question).decode())
+        print(answer_body(snapshot, answers, kind).decode())
     else:
         Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(_table(asked, answers))
     if as_page:
@@ -87,7 +91,7 @@ def _table(asked: Tile, answers: Sequence[Hit]) -> Table:
     table.add_column("image", overflow="fold")
     for answer in answers:
         image = answer.image
-        verdict = Text(answer.verdict, style=_STYLES.get(answer.verdict, ""))
+        verdict = Text(answer.verdict or "", style=_STYLES.get(answer.verdict or "", ""))
         name = _name(image)
         product = _plain(f"{image.product_id}  {name}" if name != image.product_id else name)
         table.add_row(str(answer.rank), product, f"{answer.score:.3f}", verdict, _plain(image.image_url))
@@ -99,7 +103,7 @@ def _name(image: ProductImage) -> str:
 
 
 def _note(answer: Hit) -> str:
-    return f"{answer.image.product_id} · {answer.score:.2f} {answer.verdict}".strip()
+    return f"{answer.image.product_id} · {answer.score:.2f} {answer.verdict or ''}".strip()
 
 
 def _plain(text: str) -> Text:

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.metric.fit import Features, Owners, Recipe, fit, placed
-from shared.search.queries import photo_vector
-from shared.vectors.projection import Projection, rooted
+from shared.vectors.projection import Projection, photo_vector, rooted
 from shared.vectors.unit import Vectors
 
 ENOUGH_PHOTOS = 200  # below these, nothing is learned from them

@@ -65,9 +65,9 @@ def overlaps(before: Snapshot, after: Snapshot) -> Changes:
     numbers = {product: number for number, product in enumerate(dict.fromkeys([*old, *new]))}
     codes = np.array([numbers[product] for product in new])
     both = np.flatnonzero(codes < len(old))
-    depth = min(_DEPTH, before.neighbours.rows.shape[1], after.neighbours.rows.shape[1])
-    was = before.products.owners(before.neighbours.rows[codes[both], :depth].astype(np.int64))
-    now = codes[after.products.owners(after.neighbours.rows[both, :depth].astype(np.int64))]
+    depth = min(_DEPTH, before.neighbour_table.rows.shape[1], after.neighbour_table.rows.shape[1])
+    was = before.products.owners(before.neighbour_table.rows[codes[both], :depth].astype(np.int64))
+    now = codes[after.products.owners(after.neighbour_table.rows[both, :depth].astype(np.int64))]
     # How many of the first d answers agree, for d = 1, 2, ..
     shared = np.diagonal((was[:, :, None] == now[:, None, :]).cumsum(axis=1).cumsum(axis=2), axis1=1, axis2=2)
     ranks = np.arange(1, depth + 1)

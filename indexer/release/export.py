@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shared.snapshot.reader import Snapshot
+from shared.snapshot.verdicts import QueryKind
 from shared.storage.files import replacing
 from shared.vectors.top_k import DIGITS
 
@@ -44,7 +45,7 @@ def export_answers(snapshot: Snapshot, folder: Path) -> tuple[Path, Path]:
 
 def _blocks(snapshot: Snapshot) -> Iterator[list[tuple[str, list[dict[str, Any]]]]]:
     """Some products at a time: each one's id and answers, as they are over HTTP but for the attributes."""
-    table, near, verdicts = snapshot.products, snapshot.neighbours, snapshot.verdicts.get("product")
+    table, near, verdicts = snapshot.products, snapshot.neighbour_table, snapshot.verdicts.get(QueryKind.PRODUCT)
     images = [(image.product_id, image.image_id, image.image_url) for image in map(table.image, range(table.rows))]
 
     def answers(product: int) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from shared.images.decode import MAX_BYTES, decode
 from shared.index.product_table import ProductImage
 from shared.live.journal import UPLOADED, Journal
 from shared.refusals import Refusal
-from shared.snapshot.reader import Snapshot
+from shared.snapshot.view import SnapshotView
 
 _TAGS = [Tag(name="catalog", description="What is there?")]
 _PICTURE: Any = {
@@ -65,24 +65,24 @@ def add_browse(app: OpenAPI, snapshots: Snapshots) -> None:
         return answer(snapshot, _json({"snapshot": snapshot.id, "attributes": columns}))
 
 
-def _products(snapshot: Snapshot, text: str, limit: int, offset: int) -> bytes:
+def _products(snapshot: SnapshotView, text: str, limit: int, offset: int) -> bytes:
     table, listing = snapshot.products, snapshot.listing
     found = listing.find(text) if text.strip() else listing.all()
     lines = b",".join(table.line(table.images(int(number)).start) for number in found[offset : offset + limit])
     return b'{"snapshot":"%b","total":%d,"products":[%b]}' % (snapshot.id.encode(), len(found), lines)
 
 
-def _product(snapshot: Snapshot, product_id: str) -> bytes:
+def _product(snapshot: SnapshotView, product_id: str) -> bytes:
     images = [snapshot.products.image(row) for row in _rows(snapshot, product_id)]
     shown = [{"image_id": i.image_id, "image_url": i.image_url, "attributes": i.attributes} for i in images]
     return _json({"snapshot": snapshot.id, "product_id": images[0].product_id, "images": shown})
 
 
-def _rows(snapshot: Snapshot, product_id: str) -> range:
+def _rows(snapshot: SnapshotView, product_id: str) -> range:
     return snapshot.products.images(snapshot.number(product_id))
 
 
-def _image(snapshot: Snapshot, product_id: str, image_id: str | None) -> ProductImage:
+def _image(snapshot: SnapshotView, product_id: str, image_id: str | None) -> ProductImage:
     """The product's image of that id; its first one where none is given."""
     images = (snapshot.products.image(row) for row in _rows(snapshot, product_id))
     for image in images:

@@ -19,10 +19,10 @@ from server.middleware.auth import require
 from server.serving.live_changes import raw_vectors
 from server.serving.snapshots import Snapshots
 from shared.errors import BadPicture, BadQuestion, Busy
+from shared.live.changes import catalog_vectors, merged_up_to
 from shared.live.journal import Pins
-from shared.live.overlay import catalog_vectors, folded
 from shared.refusals import Kind
-from shared.snapshot.reader import Snapshot
+from shared.snapshot.view import SnapshotView
 from shared.vectors.unit import usable
 
 PUTS_AT_ONCE = 4  # the others of a worker's threads go on answering
@@ -225,7 +225,7 @@ def _add_products(app: OpenAPI, snapshots: Snapshots, catalog_images: CatalogIma
         """Products that were put and deleted, as the next index run will take them"""
         snapshot = snapshots.get(path.partition)
         with snapshots.journal(snapshot).reading() as reading:
-            upto = folded(snapshot.manifest, reading.clock().journal)
+            upto = merged_up_to(snapshot.manifest, reading.clock().journal)
             changes = [
                 {
                     "product_id": change.product_id,
@@ -249,7 +249,7 @@ def _kept(change: int, **more: object) -> Response:
     return json_answer({"change": change, **more})
 
 
-def _unknown(snapshot: Snapshot, product_ids: Iterable[str]) -> list[str]:
+def _unknown(snapshot: SnapshotView, product_ids: Iterable[str]) -> list[str]:
     return [name for name in product_ids if snapshot.products.find(name) is None]
 
 

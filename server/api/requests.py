@@ -12,6 +12,7 @@ from shared.images.decode import MAX_EDGE
 from shared.index.filters import parse
 from shared.search.params import MOST, SearchParams
 from shared.search.queries import MOST as MOST_EXAMPLES
+from shared.snapshot.verdicts import Verdict
 
 
 def _between(low: float, high: float, digits: str, what: str) -> BeforeValidator:
@@ -79,7 +80,7 @@ class ProductPath(PartitionPath):
 
 
 class Question(BaseModel):
-    """What is wanted of the answers."""
+    """What is params of the answers."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -95,7 +96,7 @@ class Question(BaseModel):
     explain: Truth = Field(False, description="Say of each answer which image matched, and which part of the question.")
 
     @property
-    def wanted(self) -> SearchParams:
+    def params(self) -> SearchParams:
         """Raises `BadQuestion`."""
         return SearchParams(
             k=self.k,
@@ -103,7 +104,7 @@ class Question(BaseModel):
             diversity=self.diversity,
             offset=self.offset,
             min_score=self.min_score,
-            verdict=self.verdict or "",
+            verdict=Verdict(self.verdict) if self.verdict else None,
             exclude=self.excluded,
             filter=parse(self.filter),
         )
@@ -115,7 +116,7 @@ class Question(BaseModel):
 
 
 class PhotoQuestion(Question):
-    """What is wanted of the answers to a photo."""
+    """What is params of the answers to a photo."""
 
     crop: str | None = Field(None, description=_CROP)
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any
 
 from flask import Response
 from pydantic import BaseModel, Field
@@ -13,9 +13,10 @@ from server.telemetry.logs import request_id
 from server.telemetry.metrics import refused
 from shared.search.hits import Hit
 from shared.search.queries import Explanation
-from shared.snapshot.reader import Snapshot
+from shared.snapshot.verdicts import QueryKind, Verdict
+from shared.snapshot.view import SnapshotView
 
-_VERDICTS = {name: json.dumps(name or None).encode() for name in ("", "same", "variant", "similar", "none")}
+_VERDICTS = {verdict: json.dumps(verdict).encode() for verdict in (None, *Verdict)}
 
 
 class Match(BaseModel):
@@ -41,7 +42,7 @@ class Result(BaseModel):
 
     rank: int
     score: float = Field(description="Cosine similarity, -1 to 1.")
-    verdict: Literal["same", "variant", "similar", "none"] | None
+    verdict: Verdict | None
     product_id: str
     image_id: str
     image_url: str
@@ -161,16 +162,16 @@ PROBLEMS: dict[str | int | HTTPStatus, Any] = {
 }
 
 
-def answer(snapshot: Snapshot, body: bytes) -> Response:
+def answer(snapshot: SnapshotView, body: bytes) -> Response:
     """An answer of this snapshot."""
     return Response(body, mimetype="application/json", headers={"ETag": f'"{snapshot.tag}"'})
 
 
 def answer_body(
-    snapshot: Snapshot, neighbours: list[Hit], question: str, why: Iterable[Explanation] | None = None
+    snapshot: SnapshotView, neighbours: list[Hit], kind: QueryKind, why: Iterable[Explanation] | None = None
 ) -> bytes:
     """`Answer`, as JSON, to a `question` after a product or a photo."""
-    verdicts = snapshot.verdicts.get(question)
+    verdicts = snapshot.verdicts.get(kind)
     head = _head(snapshot.id, tuple(verdicts.false_alarms.items()) if verdicts else None)
     return b"%b%b]}" % (head, b",".join(results(neighbours, why)))
 
@@ -192,7 +193,7 @@ def results_body(neighbours: list[Hit], why: Iterable[Explanation] | None = None
     return b'{"results":[%b]}' % b",".join(results(neighbours, why))
 
 
-def batch_body(snapshot: Snapshot, answers: list[bytes]) -> bytes:
+def batch_body(snapshot: SnapshotView, answers: list[bytes]) -> bytes:
     """`Answers`, as JSON."""
     return b'{"snapshot":"%b","answers":[%b]}' % (snapshot.id.encode(), b",".join(answers))
 

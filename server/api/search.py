@@ -36,12 +36,13 @@ from server.api.responses import (
 from server.middleware.fast_path import RULE
 from server.serving.snapshots import Snapshots
 from shared.errors import QuestionError
-from shared.search.all_partitions import asked_everywhere, similar_everywhere
+from shared.search.all_partitions import queries_everywhere, similar_everywhere
 from shared.search.hits import Hit
 from shared.search.params import SearchParams
-from shared.search.queries import Example, explained, product_example
-from shared.search.search import similar_to, similar_to_product
-from shared.snapshot.reader import Snapshot
+from shared.search.queries import Query, explain, product_query
+from shared.search.search import similar_to_product, similar_to_query
+from shared.snapshot.verdicts import QueryKind
+from shared.snapshot.view import SnapshotView
 
 _TAGS = [Tag(name="questions", description="Which products look most like this?")]
 _PHOTO: Any = {
@@ -76,24 +77,24 @@ def add_questions(app: OpenAPI, asking: Queries) -> None:
     def similar_products(path: ProductPath, query: Question) -> Response:
         """Products that look most like this product"""
         if not query.explain:
-            return answer(*like_product(snapshots, path.partition, path.product_id, query.wanted))
+            return answer(*like_product(snapshots, path.partition, path.product_id, query.params))
         snapshot = snapshots.get(path.partition)
-        found = similar_to_product(snapshot, path.product_id, query.wanted)
-        return _answer(snapshot, found, product_example(snapshot, path.product_id), query)
+        found = similar_to_product(snapshot, path.product_id, query.params)
+        return _answer(snapshot, found, product_query(snapshot, path.product_id), query)
 
     @app.post("/v1/<department>/<domain>/search", tags=_TAGS, responses={200: Answer}, openapi_extensions=_PHOTO)
     def search_by_photo(path: PartitionPath, query: PhotoQuestion) -> Response:
         """Products that look most like this photo"""
-        snapshot, wanted = snapshots.get(path.partition), query.wanted
+        snapshot, params = snapshots.get(path.partition), query.params
         example = asking.photo(snapshot, photo_of(request, asking.fetch), query.crop)
-        return _answer(snapshot, similar_to(snapshot, example, wanted), example, query)
+        return _answer(snapshot, similar_to_query(snapshot, example, params), example, query)
 
     @app.post("/v1/<department>/<domain>/similar", tags=_TAGS, responses={200: Answer})
     def similar_to_several(path: PartitionPath, query: Question, body: Examples) -> Response:
         """Products that look like some products and photos, and unlike others"""
-        snapshot, wanted = snapshots.get(path.partition), query.wanted
+        snapshot, params = snapshots.get(path.partition), query.params
         example = asking.mixed(snapshot, body.like, body.unlike)()
-        return _answer(snapshot, similar_to(snapshot, example, wanted), example, query)
+        return _answer(snapshot, similar_to_query(snapshot, example, params), example, query)
 
     @app.post("/v1/<department>/<domain>/batch", tags=_TAGS, responses={200: Answers})
     def batch(path: PartitionPath, body: Batch) -> Response:
@@ -106,30 +107,32 @@ def add_questions(app: OpenAPI, asking: Queries) -> None:
     def similar_products_everywhere(path: AnyProductPath, query: Question) -> Response:
         """Products of all partitions that look most like this product"""
         serving = dict(snapshots.open)
-        asked = asked_everywhere(serving, path.product_id)
+        asked = queries_everywhere(serving, path.product_id)
         rows = []
-        for name, found in similar_everywhere(serving, path.product_id, asked, query.wanted):
-            why = explained(serving[name], [found], asked[name]) if query.explain else None
+        for name, found in similar_everywhere(serving, path.product_id, asked, query.params):
+            why = explain(serving[name], [found], asked[name]) if query.explain else None
             rows.append(with_field(results([found], why)[0], "partition", name))
         return everywhere_answer({name: serving[name].id for name in asked}, rows)
 
 
-def like_product(snapshots: Snapshots, partition: str, product_id: str, wanted: SearchParams) -> tuple[Snapshot, bytes]:
+def like_product(
+    snapshots: Snapshots, partition: str, product_id: str, params: SearchParams
+) -> tuple[SnapshotView, bytes]:
     """The answer to product -> products, and the snapshot that gave it."""
     snapshot = snapshots.get(partition)
-    return snapshot, answer_body(snapshot, similar_to_product(snapshot, product_id, wanted), "product")
+    return snapshot, answer_body(snapshot, similar_to_product(snapshot, product_id, params), QueryKind.PRODUCT)
 
 
-def _answer(snapshot: Snapshot, found: list[Hit], example: Example, query: Question) -> Response:
-    why = explained(snapshot, found, example) if query.explain else None
-    return answer(snapshot, answer_body(snapshot, found, example.question, why))
+def _answer(snapshot: SnapshotView, found: list[Hit], example: Query, query: Question) -> Response:
+    why = explain(snapshot, found, example) if query.explain else None
+    return answer(snapshot, answer_body(snapshot, found, example.kind, why))
 
 
-def _begun(asking: Queries, snapshot: Snapshot, sent: Any) -> Callable[[], bytes]:
+def _begun(asking: Queries, snapshot: SnapshotView, sent: Any) -> Callable[[], bytes]:
     """Check a question of a batch and begin with its photos; its answer is had, or its error raised, by a call."""
     try:
         question = BatchedQuestion.model_validate(sent)
-        wanted, begun = question.wanted, asking.begun(snapshot, question)
+        params, begun = question.params, asking.begun(snapshot, question)
     except ValidationError as error:
         return partial(refuse, error)
     except QuestionError as error:
@@ -137,10 +140,10 @@ def _begun(asking: Queries, snapshot: Snapshot, sent: Any) -> Callable[[], bytes
 
     def ask() -> bytes:
         if question.product_id and not question.explain:
-            return results_body(similar_to_product(snapshot, question.product_id, wanted))
+            return results_body(similar_to_product(snapshot, question.product_id, params))
         example = begun()
-        found = similar_to(snapshot, example, wanted)
-        return results_body(found, explained(snapshot, found, example) if question.explain else None)
+        found = similar_to_query(snapshot, example, params)
+        return results_body(found, explain(snapshot, found, example) if question.explain else None)
 
     return ask
 

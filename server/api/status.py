@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from server.api.responses import json_answer
 from server.serving.snapshots import Snapshots
 from shared.errors import NotReady
-from shared.snapshot.reader import Snapshot
+from shared.snapshot.view import SnapshotView
 
 
 class Index(BaseModel):
@@ -88,7 +88,7 @@ def add_state(
         return json_answer({"status": "ready", "photo_search": photos, "refused": dict(snapshots.refused)})
 
 
-def _index(snapshots: Snapshots, snapshot: Snapshot) -> dict[str, Any]:
+def _index(snapshots: Snapshots, snapshot: SnapshotView) -> dict[str, Any]:
     manifest = snapshot.manifest
     return {
         "department": manifest.department,

@@ -13,7 +13,8 @@ from shared.embedding.embedder import Embedder
 from shared.embedding.engines.runtime import Runtime
 from shared.errors import NotReady, SimilarityError, SnapshotError
 from shared.images.decode import Picture
-from shared.snapshot.reader import Snapshot, open_embedder
+from shared.snapshot.reader import open_embedder
+from shared.snapshot.view import SnapshotView
 from shared.timing import stage, took
 from shared.vectors.unit import Vectors
 
@@ -96,7 +97,7 @@ class Networks:
         self._networks: Mapping[str, Network] = {}
         self._until: dict[str, float] = {}
 
-    def need(self, snapshots: Iterable[Snapshot]) -> None:
+    def need(self, snapshots: Iterable[SnapshotView]) -> None:
         """Have the networks of these snapshots, and for a while those needed before: an answer may have begun with one.
 
         Called by one thread.
@@ -110,12 +111,12 @@ class Networks:
             mark: kept.get(mark) or Network(mark, folder, self._key, self._runtime) for mark, folder in folders.items()
         }
 
-    def state(self, snapshot: Snapshot) -> str:
+    def state(self, snapshot: SnapshotView) -> str:
         """`loading`, `ready`, or why its network cannot be had."""
         network = self._networks.get(snapshot.spec.fingerprint)
         return network.state if network else LOADING
 
-    def embedder(self, snapshot: Snapshot) -> Embedder:
+    def embedder(self, snapshot: SnapshotView) -> Embedder:
         """Its network. Raises `NotReady`; its `embed` raises `Busy`."""
         network = self._networks.get(snapshot.spec.fingerprint)
         if network is None:

@@ -13,7 +13,7 @@ from werkzeug.http import parse_etags
 from server.middleware.caching import CACHING, WORTH_COMPRESSING
 from server.telemetry.metrics import ROUTE
 from shared.search.params import MOST, TEN, SearchParams
-from shared.snapshot.reader import Snapshot
+from shared.snapshot.view import SnapshotView
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -30,7 +30,9 @@ class FastPath:
     `ask` answers with JSON for a partition, a product id and what is wanted.
     """
 
-    def __init__(self, app: "WSGIApplication", ask: Callable[[str, str, SearchParams], tuple[Snapshot, bytes]]) -> None:
+    def __init__(
+        self, app: "WSGIApplication", ask: Callable[[str, str, SearchParams], tuple[SnapshotView, bytes]]
+    ) -> None:
         self._app, self._ask = app, ask
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -48,7 +50,7 @@ class FastPath:
         start_response("200 OK", [tag, *content, *caching])
         return [body]
 
-    def _answer(self, environ: "WSGIEnvironment") -> tuple[Snapshot, bytes] | None:
+    def _answer(self, environ: "WSGIEnvironment") -> tuple[SnapshotView, bytes] | None:
         path, query = _PATH.fullmatch(environ["PATH_INFO"]), environ.get("QUERY_STRING", "")
         k = _K.fullmatch(query) if query else None
         if not path or (query and not k):

@@ -12,9 +12,10 @@ from shared.embedding.embedder import Embedder
 from shared.errors import BadPicture, NotKept
 from shared.images.decode import decode
 from shared.live.journal import Journal
-from shared.live.overlay import lay
+from shared.live.live_view import live_view
 from shared.refusals import Kind, Refusal
 from shared.snapshot.reader import Snapshot
+from shared.snapshot.view import SnapshotView
 from shared.vectors.unit import Vectors, normalise, usable
 
 _log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class _Followed:
 
     journal: Journal
     made: Snapshot
-    live: Snapshot
+    live: SnapshotView
     state: tuple[int, int] | None = None
     problem: str = ""
 
@@ -43,13 +44,13 @@ class Changes:
         """Partition -> why its live changes cannot be read."""
         return {name: followed.problem for name, followed in [*self._followed.items()] if followed.problem}
 
-    def over(self, made: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
+    def over(self, made: Mapping[str, Snapshot]) -> dict[str, SnapshotView]:
         """Partition -> its snapshot as it is by now. What cannot be read stays as it was, and is logged once."""
         for name in self._followed.keys() - made.keys():
             self._followed.pop(name).journal.close()
         return {name: self._over(name, snapshot) for name, snapshot in made.items()}
 
-    def _over(self, name: str, made: Snapshot) -> Snapshot:
+    def _over(self, name: str, made: Snapshot) -> SnapshotView:
         if name not in self._followed:
             self._followed[name] = _Followed(Journal(self._data, made.manifest.partition), made, made)
         followed = self._followed[name]
@@ -57,9 +58,8 @@ class Changes:
             state = followed.journal.state()
             if state != followed.state or followed.made is not made:
                 with followed.journal.reading() as reading:
-                    overlay = lay(made, reading, followed.live.overlay)
+                    followed.live = live_view(made, reading, followed.live)
                 followed.made, followed.state = made, state
-                followed.live = made.under(overlay) if overlay else made
             followed.problem = ""
         except NotKept as error:
             if followed.problem != str(error):
@@ -68,13 +68,12 @@ class Changes:
         return followed.live if followed.made is made else made
 
 
-def embed_waiting(snapshot: Snapshot, journal: Journal, embedder: Callable[[Snapshot], Embedder]) -> None:
+def embed_waiting(snapshot: SnapshotView, journal: Journal, embedder: Callable[[SnapshotView], Embedder]) -> None:
     """Embed the images of a journal that the network of this snapshot has not seen yet.
 
     In random order: other workers are at it, too. Raises `NotReady`, `Busy`, `NotKept`.
     """
-    waiting = [*snapshot.overlay.waiting] if snapshot.overlay else []
-    for seq, place in random.sample(waiting, len(waiting)):
+    for seq, place in random.sample(snapshot.waiting, len(snapshot.waiting)):
         with journal.reading() as reading:
             data, done = reading.data(seq, place), reading.vectors(seq, snapshot.spec.fingerprint)
         if data is None or place in done:

@@ -22,6 +22,7 @@ from shared.partition import Partition
 from shared.snapshot.directory import current_id, partitions, previous_id
 from shared.snapshot.lease import Lease
 from shared.snapshot.reader import Snapshot
+from shared.snapshot.view import SnapshotView
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.25
@@ -50,7 +51,7 @@ class Snapshots:
         self._photos = photos
         self._networks = networks or Networks(key)
         self._made: Mapping[str, Snapshot] = {}  # as they were written
-        self._open: Mapping[str, Snapshot] = {}  # as they were changed since
+        self._open: Mapping[str, SnapshotView] = {}  # as they were changed since
         self._changes = Changes(data)
         self._laying = threading.Lock()
         self._refused: Mapping[str, str] = {}
@@ -60,7 +61,7 @@ class Snapshots:
         self.refresh()
 
     @property
-    def open(self) -> Mapping[str, Snapshot]:
+    def open(self) -> Mapping[str, SnapshotView]:
         """Partition (as `department/domain`) -> its snapshot, with what was changed live, at this moment."""
         return self._open
 
@@ -69,7 +70,7 @@ class Snapshots:
         """What does not serve, and why: snapshots, and live changes that cannot be read."""
         return {**self._changes.problems, **self._refused}
 
-    def get(self, partition: str) -> Snapshot:
+    def get(self, partition: str) -> SnapshotView:
         """The snapshot that serves a partition. Raises `UnknownPartition`."""
         try:
             return self._open[partition]
@@ -77,13 +78,13 @@ class Snapshots:
             known = ", ".join(self._open) or "none"
             raise UnknownPartition(f"There is no index of {partition!r:.80}. Indexes here: {known}.") from None
 
-    def embedder(self, snapshot: Snapshot) -> Embedder:
+    def embedder(self, snapshot: SnapshotView) -> Embedder:
         """The network for photos of that snapshot. Raises `NotReady`; its `embed` may raise `NotReady` and `Busy`."""
         if not self._photos:
             raise NotReady("Photos cannot be searched on this host.")
         return self._networks.embedder(snapshot)
 
-    def photo_search(self, snapshot: Snapshot) -> str:
+    def photo_search(self, snapshot: SnapshotView) -> str:
         """`off`, `loading`, `ready`, or why photos cannot be searched."""
         return self._networks.state(snapshot) if self._photos else "off"
 
@@ -160,7 +161,7 @@ class Snapshots:
         with self._laying:
             self._open = self._changes.over(self._made)
 
-    def journal(self, snapshot: Snapshot) -> Journal:
+    def journal(self, snapshot: SnapshotView) -> Journal:
         """The live changes of that snapshot's partition."""
         return Journal(self._data, snapshot.manifest.partition)
 

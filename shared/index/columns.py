@@ -3,11 +3,12 @@
     columns.jsonl        a line with the names; then, for each, a line with its distinct values, in the catalog's order
     columns.codes.npy    int32 (columns, rows): which of its column's values a row has
 
-A row that lacks a column has "" there. Snapshots without these files have the same made from their lines.
+A row that lacks a column has "" there.
 """
 
 import json
 import mmap
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,29 +58,17 @@ class Column:
         return np.asarray(hits[self.codes])
 
 
-class Columns:
-    """All columns. `text` and `codes` are what the two files hold. Safe to use from many threads."""
+class Columns(ABC):
+    """All columns of the rows. Columns and masks are made once and kept. Safe to use from many threads."""
 
-    def __init__(self, text: bytes | mmap.mmap, codes: NDArray[np.int32]) -> None:
-        self.text, self.codes = text, codes
-        self._begins = [0]
-        while (end := text.find(b"\n", self._begins[-1])) >= 0:
-            self._begins.append(end + 1)
-        self.names: Sequence[str] = self._line(0)
-        self._keep()
-
-    def _keep(self) -> None:
-        """Parse and compute once what is asked again and again."""
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
         self.column = lru_cache(None)(self._column)
         self.mask = lru_cache(_MASKS)(self._mask)
 
+    @abstractmethod
     def _column(self, name: str) -> Column:
         """One column. Raises `BadQuestion` where there is none of that name."""
-        if name not in self.names:
-            known = ", ".join(self.names) or "none"
-            raise BadQuestion(f"filter has the column {name!r:.80}, which the catalog has not. Its columns: {known}.")
-        at = self.names.index(name)
-        return Column(name, self._line(at + 1), self.codes[at])
 
     def _mask(self, wanted: Filter) -> NDArray[np.bool_]:
         """Which rows the filter admits: `(rows,)`. Raises `BadQuestion`."""
@@ -88,13 +77,31 @@ class Columns:
         admitted.flags.writeable = False  # others will get it too
         return admitted
 
+
+class StoredColumns(Columns):
+    """The columns that lie in the two files: `text` and `codes` are what these hold."""
+
+    def __init__(self, text: bytes | mmap.mmap, codes: NDArray[np.int32]) -> None:
+        self.text, self.codes = text, codes
+        self._begins = [0]
+        while (end := text.find(b"\n", self._begins[-1])) >= 0:
+            self._begins.append(end + 1)
+        super().__init__(self._line(0))
+
+    def _column(self, name: str) -> Column:
+        if name not in self.names:
+            known = ", ".join(self.names) or "none"
+            raise BadQuestion(f"filter has the column {name!r:.80}, which the catalog has not. Its columns: {known}.")
+        at = self.names.index(name)
+        return Column(name, self._line(at + 1), self.codes[at])
+
     def _line(self, number: int) -> Sequence[str]:
         begin, end = self._begins[number : number + 2]
         found: Sequence[str] = json.loads(self.text[begin:end])
         return found
 
 
-def columns_of(rows: Iterable[Mapping[str, str]]) -> Columns:
+def columns_of(rows: Iterable[Mapping[str, str]]) -> StoredColumns:
     """The columns of rows of attributes."""
     found: dict[str, tuple[dict[str, int], array[int]]] = {}
     count = 0
@@ -109,7 +116,7 @@ def columns_of(rows: Iterable[Mapping[str, str]]) -> Columns:
     lines = [list(found), *(list(values) for values, _ in found.values())]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     table = np.array([codes for _, codes in found.values()], np.int32).reshape(len(found), count)
-    return Columns(text.encode(), table)
+    return StoredColumns(text.encode(), table)
 
 
 def _fill(values: dict[str, int], codes: "array[int]", count: int) -> None:
@@ -118,17 +125,17 @@ def _fill(values: dict[str, int], codes: "array[int]", count: int) -> None:
         codes.extend([values.setdefault("", len(values))] * (count - len(codes)))
 
 
-def write_columns(columns: Columns, folder: Path) -> None:
+def write_columns(columns: StoredColumns, folder: Path) -> None:
     """Write the two files."""
     write_synced(folder / "columns.jsonl", columns.text[:])
     write_array(folder / "columns.codes.npy", columns.codes)
 
 
-def open_columns(folder: Path, rows: int) -> Columns:
+def open_columns(folder: Path, rows: int) -> StoredColumns:
     """Map the two files. Raises `SnapshotError` where they are not those of so many rows."""
     codes = read_array(folder / "columns.codes.npy", np.int32, 2)
     with (folder / "columns.jsonl").open("rb") as file:
-        columns = Columns(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), codes)
+        columns = StoredColumns(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), codes)
     if codes.shape != (len(columns.names), rows):
         raise SnapshotError(f"The column files in {folder} do not belong to its {rows} rows.")
     return columns

@@ -13,13 +13,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.index.filters import number
-from shared.index.product_table import ProductTable
+from shared.index.product_table import ListedTable
 
 _MOST_VALUES = 50
 _WORD = re.compile(r"\w+")
@@ -50,20 +50,40 @@ class Attribute:
         return {**fields, "values": [{"value": value, "count": count} for value, count in self.values]}
 
 
-class Listing:
-    """The products of one table. Safe to use from many threads."""
-
-    def __init__(self, table: ProductTable) -> None:
-        self._table = table
-        self._one_reads = threading.Lock()
+class Listing(Protocol):
+    """Products as one browses them. Safe to use from many threads."""
 
     def all(self) -> Sequence[int] | NDArray[np.int64]:
         """The numbers of all products; the catalog need not be read for it."""
-        return range(self._table.count)
+        ...
 
     def find(self, text: str) -> NDArray[np.int64]:
         """The numbers of the products whose id begins with the text, then of those that have a word beginning with each
         of its words; each in the catalog's order."""
+        ...
+
+    @property
+    def attributes(self) -> Sequence[Attribute]:
+        """The columns, in the catalog's order."""
+        ...
+
+    @property
+    def origins(self) -> Sequence[str]:
+        """Where the pictures lie on the web: `https://host`, each once."""
+        ...
+
+
+class TableListing:
+    """The listing of one table."""
+
+    def __init__(self, table: ListedTable) -> None:
+        self._table = table
+        self._one_reads = threading.Lock()
+
+    def all(self) -> Sequence[int]:
+        return range(self._table.count)
+
+    def find(self, text: str) -> NDArray[np.int64]:
         wanted = _folded(text.strip())
         by_id = self._content.ids.beginning(wanted)
         words = [self._content.words.beginning(word) for word in _WORD.findall(wanted)]
@@ -72,12 +92,10 @@ class Listing:
 
     @property
     def attributes(self) -> Sequence[Attribute]:
-        """The columns, in the catalog's order."""
         return self._content.attributes
 
     @cached_property
     def origins(self) -> Sequence[str]:
-        """Where the pictures lie on the web: `https://host`, each once."""
         return sorted({origin.decode() for origin in _ORIGIN.findall(self._table.text)})
 
     @property
@@ -93,7 +111,7 @@ class Listing:
 class _Content:
     """What is read in one pass over the table."""
 
-    def __init__(self, table: ProductTable) -> None:
+    def __init__(self, table: ListedTable) -> None:
         ids: dict[str, list[int]] = defaultdict(list)
         words: dict[str, list[int]] = defaultdict(list)
         columns: dict[str, Counter[str]] = defaultdict(Counter)

@@ -12,6 +12,7 @@ maps that a server's workers share:
 import hashlib
 import json
 import mmap
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -58,12 +59,61 @@ def starts(images: Sequence[ProductImage]) -> NDArray[np.int32]:
     return np.array([*([0] if images else []), *changes, len(images)], np.int32)
 
 
-class ProductTable:
-    """The table, opened from a snapshot's folder. Safe to read from many threads."""
+class ProductTable(ABC):
+    """Rows grouped by product: row -> image, product id -> product. Safe to read from many threads."""
+
+    starts: NDArray[np.int32]
+    """The first row of each product, then the number of rows: `(products + 1,)`."""
+
+    @abstractmethod
+    def line(self, row: int) -> bytes:
+        """The JSON object of the image that this row stands for."""
+
+    @abstractmethod
+    def find(self, product_id: str) -> int | None:
+        """The number of the product, 0 to `count - 1`, or None."""
+
+    @property
+    def rows(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def count(self) -> int:
+        """How many products there are."""
+        return len(self.starts) - 1
+
+    def image(self, row: int) -> ProductImage:
+        """The image that this row stands for."""
+        return ProductImage(**json.loads(self.line(row)))
+
+    def images(self, product: int) -> range:
+        """The rows of a product."""
+        return range(int(self.starts[product]), int(self.starts[product + 1]))
+
+    def owners(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+        """The product of each row."""
+        return np.searchsorted(self.starts, rows, side="right") - 1
+
+
+class ListedTable(ProductTable):
+    """A table whose lines can be read one after another, so that a listing can be made of it."""
+
+    @property
+    @abstractmethod
+    def text(self) -> mmap.mmap | bytes:
+        """All lines, each but the last ended by a line feed."""
+
+    @abstractmethod
+    def lines(self, begin: int, end: int) -> list[bytes]:
+        """The JSON objects of the rows from `begin` to before `end`."""
+
+
+class StoredTable(ListedTable):
+    """The table in a snapshot's folder."""
 
     def __init__(self, folder: Path) -> None:
         self._offsets = read_array(folder / "products.offsets.npy", np.int64)
-        self.starts: NDArray[np.int32] = read_array(folder / "products.starts.npy", np.int32)
+        self.starts = read_array(folder / "products.starts.npy", np.int32)
         self._lookup = read_array(folder / "products.lookup.npy", _LOOKUP)
         # Every search would copy what does not lie together.
         self._hashes = np.ascontiguousarray(self._lookup["hash"])
@@ -74,32 +124,16 @@ class ProductTable:
             raise SnapshotError(f"The product files in {folder} do not belong together.")
 
     @property
-    def rows(self) -> int:
-        return len(self._offsets) - 1
-
-    @property
-    def count(self) -> int:
-        return len(self.starts) - 1
-
-    @property
-    def text(self) -> mmap.mmap | bytes:
-        """All lines, as the file has them."""
+    def text(self) -> mmap.mmap:
         return self._lines
 
     def line(self, row: int) -> bytes:
-        """The JSON object of the image that this row stands for."""
         return self._lines[self._offsets.item(row) : self._offsets.item(row + 1) - 1]
 
     def lines(self, begin: int, end: int) -> list[bytes]:
-        """The JSON objects of the rows from `begin` to before `end`."""
         return self._lines[self._offsets[begin] : self._offsets[end] - 1].split(b"\n")
 
-    def image(self, row: int) -> ProductImage:
-        """The image that this row stands for."""
-        return ProductImage(**json.loads(self.line(row)))
-
     def find(self, product_id: str) -> int | None:
-        """The number of the product, 0 to `count - 1`, or None."""
         wanted = _hash(product_id)
         begins = b'{"product_id":%b,' % _JSON.encode(product_id).encode()
         at = int(self._hashes.searchsorted(np.uint64(wanted)))
@@ -109,14 +143,6 @@ class ProductTable:
                 return product
             at += 1
         return None
-
-    def images(self, product: int) -> range:
-        """The rows of a product."""
-        return range(int(self.starts[product]), int(self.starts[product + 1]))
-
-    def owners(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
-        """The product of each row."""
-        return np.searchsorted(self.starts, rows, side="right") - 1
 
 
 def line_of(image: ProductImage) -> bytes:

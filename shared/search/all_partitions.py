@@ -6,12 +6,12 @@ from dataclasses import replace
 from shared.errors import UnknownProduct
 from shared.search.hits import Hit
 from shared.search.params import SearchParams
-from shared.search.queries import Example, product_example
-from shared.search.search import similar_to, similar_to_product
-from shared.snapshot.reader import Snapshot
+from shared.search.queries import Query, product_query
+from shared.search.search import similar_to_product, similar_to_query
+from shared.snapshot.view import SnapshotView
 
 
-def asked_everywhere(snapshots: Mapping[str, Snapshot], product_id: str) -> dict[str, Example]:
+def queries_everywhere(snapshots: Mapping[str, SnapshotView], product_id: str) -> dict[str, Query]:
     """What the product asks with in each partition that can be asked. Raises `UnknownProduct`.
 
     A partition that lists the product is asked with its own images of it. Scores of different spaces cannot be
@@ -21,8 +21,8 @@ def asked_everywhere(snapshots: Mapping[str, Snapshot], product_id: str) -> dict
     if not listing:
         known = ", ".join(snapshots) or "none"
         raise UnknownProduct(f"The product {product_id!r} is in no index. Indexes here: {known}.")
-    asked = {name: product_example(snapshot, product_id) for name, snapshot in listing.items()}
-    spaces: dict[tuple[str, ...], Example] = {}
+    asked = {name: product_query(snapshot, product_id) for name, snapshot in listing.items()}
+    spaces: dict[tuple[str, ...], Query] = {}
     for name, snapshot in listing.items():
         spaces.setdefault(snapshot.space, replace(asked[name], products=frozenset()))
     others = {name: spaces[snapshot.space] for name, snapshot in snapshots.items() if snapshot.space in spaces}
@@ -30,12 +30,12 @@ def asked_everywhere(snapshots: Mapping[str, Snapshot], product_id: str) -> dict
 
 
 def similar_everywhere(
-    snapshots: Mapping[str, Snapshot], product_id: str, asked: Mapping[str, Example], wanted: SearchParams
+    snapshots: Mapping[str, SnapshotView], product_id: str, asked: Mapping[str, Query], params: SearchParams
 ) -> list[tuple[str, Hit]]:
     """The products that look most like this one, each once, and in which partition. Where some partitions have the
     filter's columns, the others have no answers."""
-    whole = replace(wanted, k=wanted.last, offset=0)
-    columns = {condition.column for condition in wanted.filter.conditions} if wanted.filter else set()
+    whole = replace(params, k=params.last, offset=0)
+    columns = {condition.column for condition in params.filter.conditions} if params.filter else set()
     able = [name for name in asked if columns.issubset(snapshots[name].columns.names)]
     found: list[tuple[str, Hit]] = []
     for name in able or asked:
@@ -43,11 +43,11 @@ def similar_everywhere(
         ask = (
             similar_to_product(snapshots[name], product_id, whole)
             if own
-            else similar_to(snapshots[name], asked[name], whole)
+            else similar_to_query(snapshots[name], asked[name], whole)
         )
         found += [(name, answer) for answer in ask]
     best: dict[str, tuple[str, Hit]] = {}
     for name, answer in sorted(found, key=lambda pair: -pair[1].score):
         best.setdefault(answer.image.product_id, (name, answer))
-    page = list(best.values())[wanted.offset : wanted.last]
-    return [(name, answer._replace(rank=rank)) for rank, (name, answer) in enumerate(page, wanted.offset + 1)]
+    page = list(best.values())[params.offset : params.last]
+    return [(name, answer._replace(rank=rank)) for rank, (name, answer) in enumerate(page, params.offset + 1)]

@@ -4,11 +4,12 @@ import json
 from typing import NamedTuple
 
 from shared.index.product_table import ProductImage
+from shared.snapshot.verdicts import Verdict
 
 
 class Hit(NamedTuple):
-    """One answer: a product, by the image of it that matched best. `score` is the cosine, -1 to 1; `verdict` what that
-    means on this catalog ("" where that was not fitted); `row` the image's row.
+    """A product that was found, by the image of it that matched best. `score` is the cosine, -1 to 1; `verdict` what
+    that means on this catalog, None where that was not fitted; `row` the image's row.
 
     `line` is the image as the table holds it, JSON, so that answering over HTTP need not take it apart. A tuple, for an
     answer has ten and more of them, and a frozen dataclass takes three times as long to make.
@@ -17,7 +18,7 @@ class Hit(NamedTuple):
     rank: int
     score: float
     line: bytes
-    verdict: str = ""
+    verdict: Verdict | None = None
     row: int = -1
 
     @property

@@ -1,25 +1,29 @@
-"""What a search should return: how many hits, from where on, how alike, which products."""
+"""Search parameters: how many hits, from where on, how alike they must be, and which products count."""
 
 from dataclasses import dataclass
 
 from shared.errors import BadQuestion
 from shared.index.filters import Filter
+from shared.snapshot.verdicts import Verdict
 
 MOST = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class SearchParams:
-    """What is wanted of the answers: how many; whether variants of one thing count once; how much unlikeness among them
-    is worth against likeness to the question (0 to 1); after how many they begin; how alike they are at least, by score
-    and by verdict ("" for any); which products are none; which images count. Raises `BadQuestion`."""
+    """What a search should return. Raises `BadQuestion`.
+
+    `k` hits after the first `offset`; only those with at least `min_score` and `verdict` (None: any), not of the
+    products in `exclude`, by images that `filter` admits. `collapse`: variants of one thing count once. `diversity`, 0
+    to 1: what unlikeness among the hits is worth against likeness to the query.
+    """
 
     k: int = 10
     collapse: bool = False
     diversity: float = 0.0
     offset: int = 0
     min_score: float = -1.0
-    verdict: str = ""
+    verdict: Verdict | None = None
     exclude: frozenset[str] = frozenset()
     filter: Filter | None = None
 
@@ -34,24 +38,24 @@ class SearchParams:
             raise BadQuestion(f"diversity is {self.diversity}; it must be a number from 0 to 1.")
         if not -1 <= self.min_score <= 1:
             raise BadQuestion(f"min_score is {self.min_score}; it must be a number from -1 to 1.")
-        if self.verdict not in ("", "similar", "variant", "same"):
+        if self.verdict not in (None, Verdict.SIMILAR, Verdict.VARIANT, Verdict.SAME):
             raise BadQuestion(f"verdict is {self.verdict!r:.80}; it must be same, variant or similar.")
         if len(self.exclude) > MOST:
             raise BadQuestion(f"exclude has {len(self.exclude):,} products; the limit is {MOST:,}.")
 
     @property
     def last(self) -> int:
-        """How many answers must be known to give the wanted ones."""
+        """How many hits must be known to return those that are asked for."""
         return self.offset + self.k
 
     @property
-    def arranged(self) -> bool:
-        """Whether answers stand in another order than that of their scores, or make each other superfluous."""
+    def rearranged(self) -> bool:
+        """Whether hits stand in another order than that of their scores, or make each other superfluous."""
         return self.collapse or self.diversity > 0
 
     @property
     def plain(self) -> bool:
-        """Whether nothing but `k` is wanted."""
+        """Whether only `k` is set."""
         return not (
             self.collapse or self.diversity or self.offset or self.verdict or self.exclude or self.filter
         ) and self.min_score == -1.0  # fmt: skip

@@ -9,53 +9,44 @@ nothing can change unseen. Every file is checked before anything reads it. Where
 beside the manifest says who wrote it.
 """
 
-from copy import copy
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.embedding.embedder import Embedder, EmbedderSpec
+from shared.embedding.embedder import Embedder
 from shared.embedding.engines.runtime import Runtime
-from shared.errors import SnapshotError, UnknownProduct
+from shared.errors import SnapshotError
 from shared.index import vector_store
 from shared.index.columns import Columns, open_columns
 from shared.index.filters import Filter
-from shared.index.listing import Listing
-from shared.index.neighbour_table import NeighbourTable, open_neighbour_table
-from shared.index.product_table import ProductTable
+from shared.index.listing import TableListing
+from shared.index.neighbour_table import open_neighbour_table
+from shared.index.product_table import StoredTable
 from shared.partition import Partition
 from shared.snapshot.directory import current_id
 from shared.snapshot.network_files import OF_NETWORKS, carried_embedder
 from shared.snapshot.verdicts import Verdicts
 from shared.snapshot.verify import verify
+from shared.snapshot.view import NOT_PINNED, Neighbours, Pinned, SnapshotView
 from shared.vectors.projection import Projection
 
-if TYPE_CHECKING:
-    from shared.live.overlay import Overlay
 
-
-class Snapshot:
-    """An open snapshot: verified, its files mapped into memory. Safe to read from many threads.
-
-    With an `overlay`, `products` and `store` are as they were changed since; `neighbours` is never changed.
-    """
+class Snapshot(SnapshotView):
+    """A snapshot as it was written: verified, its files mapped into memory."""
 
     def __init__(self, folder: Path, key: str | None = None, partition: Partition | None = None) -> None:
-        self.id = folder.name
-        self.overlay: Overlay | None = None
+        self.id = self.tag = folder.name
         self.folder = folder
         self.manifest = verify(folder, key, partition)
         listed = self.manifest.files  # what else lies there was not verified
-        self.products = ProductTable(folder)
-        self.neighbours: NeighbourTable = open_neighbour_table(folder, self.products.count)
+        self.products: StoredTable = StoredTable(folder)
+        self.neighbour_table = open_neighbour_table(folder, self.products.count)
         self.store = vector_store.open_store(folder)
         self.projection = Projection.open(folder, listed)
-        self._columns: Columns | None = open_columns(folder, self.products.rows)
-        self._reading_columns = Lock()
+        self._columns = open_columns(folder, self.products.rows)
         self.verdicts = Verdicts.from_manifest(self.manifest.quality)
         wanted = self.manifest
         found = (self.store.count, self.store.dimension, self.products.rows, self.products.count)
@@ -78,65 +69,27 @@ class Snapshot:
             raise SnapshotError(f"{partition.folder(data) / 'CURRENT'} does not name a snapshot.")
         return cls(folder, key, partition)
 
-    @cached_property
-    def listing(self) -> Listing:
-        """Its products as one browses them."""
-        return Listing(self.products)
-
-    def under(self, overlay: "Overlay") -> "Snapshot":
-        """This snapshot as it was changed since. This one stays as it is."""
-        changed = copy(self)
-        changed._columns, changed._reading_columns = None, Lock()
-        changed.overlay, changed.products, changed.store = overlay, overlay.products, overlay.store
-        changed.listing = overlay.listing
-        return changed
-
-    @property
-    def tag(self) -> str:
-        """What differs where answers may: the id, and which changes are laid over it."""
-        return f"{self.id}+{self.overlay.version}" if self.overlay else self.id
-
-    @property
-    def views(self) -> bool:
-        """Whether photos are seen several ways: not where vectors are meant to be as the network gives them."""
-        return "learned" in self.manifest.quality
-
-    def number(self, product_id: str) -> int:
-        """The product's number in the table. Raises `UnknownProduct`."""
-        found = self.products.find(product_id)
-        if found is None:
-            raise UnknownProduct(f"The product {product_id!r} is not in the index of {self.manifest.partition}.")
-        return found
-
-    @property
-    def space(self) -> tuple[str, ...]:
-        """What vectors and scores depend on: those of snapshots whose spaces are equal can be compared."""
-        learned = [
-            f"{name} {mark.sha256}" for name, mark in self.manifest.files.items() if name.startswith("projection.")
-        ]
-        return (self.spec.fingerprint, str(self.manifest.dimension), *sorted(learned))
-
     @property
     def columns(self) -> Columns:
-        """Attributes of the rows."""
-        with self._reading_columns:
-            if self._columns is None:
-                assert self.overlay
-                self._columns = self.overlay.columns()
-            return self._columns
+        return self._columns
+
+    @cached_property
+    def listing(self) -> TableListing:
+        return TableListing(self.products)
 
     def allowed(self, wanted: Filter) -> NDArray[np.bool_]:
-        """Which rows may be answers under that filter: `(rows,)`. Raises `BadQuestion`."""
-        admitted = self.columns.mask(wanted)
-        return admitted & self.overlay.store.shown if self.overlay else admitted
+        return self.columns.mask(wanted)
 
-    @property
-    def spec(self) -> EmbedderSpec:
-        return self.manifest.spec
+    def neighbours(self, product: int, without: Collection[int] = ()) -> Neighbours:
+        table = self.neighbour_table
+        rows, scores = table.rows[product], table.scores[product]
+        if without:
+            others = np.isin(self.products.owners(rows), list(without), invert=True)
+            rows, scores = rows[others], scores[others]
+        return Neighbours(rows, scores, table.rows.shape[1] == self.products.count - 1)
 
-    def load_embedder(self, runtime: Runtime | None = None) -> Embedder:
-        """The network that made the vectors. Raises as `open_embedder` does."""
-        return carried_embedder(self.folder, self.manifest, runtime or Runtime())
+    def pinned(self, product_id: str, product: int) -> Pinned:
+        return NOT_PINNED
 
 
 def open_embedder(folder: Path, runtime: Runtime, key: str | None = None) -> Embedder:

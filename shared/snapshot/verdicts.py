@@ -1,12 +1,13 @@
 """What a score means on this catalog: same, variant, similar or none, by thresholds fitted on its own products.
 
 What is compared is an answer's evidence: its score, plus half of its lead over the best other product (all but the
-first have a negative one). Products that compete make each other less believable. `indexer/calibration.py` fits the
-thresholds; the manifest holds them.
+first have a negative one). Products that compete make each other less believable. `indexer/quality/calibrate.py` fits
+the thresholds; the manifest holds them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,23 @@ from numpy.typing import NDArray
 from shared.errors import SnapshotError
 
 _LEAD = 0.5
+
+
+class Verdict(StrEnum):
+    """What a score means."""
+
+    SAME = "same"
+    VARIANT = "variant"
+    SIMILAR = "similar"
+    NONE = "none"
+
+
+class QueryKind(StrEnum):
+    """What is searched by. Verdicts are fitted for products and for photos, not for several examples together."""
+
+    PRODUCT = "product"
+    PHOTO = "photo"
+    MIXED = "mixed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +47,24 @@ class Verdicts:
     lost: float
     fitted_on: str
 
-    def of(self, evidence: float) -> str:
-        """`same`, `variant`, `similar` or `none`."""
+    def of(self, evidence: float) -> Verdict:
+        """The verdict for so much evidence."""
         if evidence < self.similar:
-            return "none"
-        return "same" if evidence >= self.same else "variant" if evidence >= self.variant else "similar"
+            return Verdict.NONE
+        if evidence >= self.variant:
+            return Verdict.SAME if evidence >= self.same else Verdict.VARIANT
+        return Verdict.SIMILAR
 
-    def least(self, verdict: str) -> float:
+    def least(self, verdict: Verdict) -> float:
         """The least evidence for `same`, `variant` or `similar`."""
-        return {"same": self.same, "variant": self.variant, "similar": self.similar}[verdict]
+        return {Verdict.SAME: self.same, Verdict.VARIANT: self.variant, Verdict.SIMILAR: self.similar}[verdict]
 
     @classmethod
-    def from_manifest(cls, quality: Mapping[str, Any]) -> dict[str, "Verdicts"]:
-        """Question ("photo" or "product") -> its verdicts; empty where none were fitted. Raises `SnapshotError`."""
+    def from_manifest(cls, quality: Mapping[str, Any]) -> dict[QueryKind, "Verdicts"]:
+        """The verdicts of each kind of query; empty where none were fitted. Raises `SnapshotError`."""
         try:
-            return {question: cls(**fields) for question, fields in quality.get("verdicts", {}).items()}
-        except TypeError as error:
+            return {QueryKind(kind): cls(**fields) for kind, fields in quality.get("verdicts", {}).items()}
+        except (TypeError, ValueError) as error:
             raise SnapshotError(f"The manifest's verdicts are not readable: {error}") from error
 
 

@@ -12,7 +12,7 @@ from shared.embedding.embedder import Embedder
 from shared.index import vector_store
 from shared.index.columns import columns_of, write_columns
 from shared.index.neighbour_table import NeighbourTable, build_neighbour_table, write_neighbour_table
-from shared.index.product_table import ProductImage, ProductTable, write_products
+from shared.index.product_table import ProductImage, StoredTable, write_products
 from shared.partition import Partition
 from shared.snapshot.manifest import FORMAT, SIGNATURE, Manifest, content_name, signature
 from shared.snapshot.network_files import network_files
@@ -53,7 +53,7 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
         about = vector_store.build(draft.store, draft.vectors, folder)
         write_products(draft.images, folder)
         write_columns(columns_of(image.attributes for image in draft.images), folder)
-        table = ProductTable(folder)
+        table = StoredTable(folder)
         near = draft.neighbours or build_neighbour_table(draft.vectors, table.starts)
         write_neighbour_table(near, folder)
         if draft.projection:

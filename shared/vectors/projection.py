@@ -7,8 +7,6 @@ of its kind, packshots or photos, multiplied by a matrix, scaled to length 1. Bl
 
     projection.0.means.npy   float32 (2, d): of catalog images, of photos
     projection.0.matrix.npy  float32 (d, k); absent where nothing is to be multiplied
-
-Early snapshots hold one block of the whole vector, `projection.means.npy` and `projection.matrix.npy`.
 """
 
 from collections.abc import Collection
@@ -92,15 +90,23 @@ class Projection:
         `SnapshotError`."""
         blocks = []
         for name in names:
-            if not (name.startswith("projection.") and name.endswith("means.npy")):
+            if not (name.startswith("projection.") and name.endswith(".means.npy")):
                 continue
-            start = name.removeprefix("projection.").removesuffix("means.npy").removesuffix(".") or "0"
+            start = name.removeprefix("projection.").removesuffix(".means.npy")
             means, of_matrix = read_array(folder / name, np.float32, 2), name.replace("means", "matrix")
             matrix = read_array(folder / of_matrix, np.float32, 2) if of_matrix in names else None
             if not start.isdecimal() or len(means) != 2 or (matrix is not None and len(matrix) != means.shape[1]):
                 raise SnapshotError(f"The projection files in {folder} do not belong together.")
             blocks.append(Block(int(start), means, matrix))
         return cls(tuple(sorted(blocks, key=lambda block: block.start))) if blocks else None
+
+
+def photo_vector(projection: Projection | None, raw: Vectors, plain: int) -> Vectors:
+    """The raw vectors of a photo's views `(views, d)` -> its unit vector `(1, k)` in the space of the catalog.
+
+    Without a projection, that of its first `plain` values.
+    """
+    return projection.photo(raw) if projection else normalise(normalise(raw[:, :plain]).mean(axis=0, keepdims=True))
 
 
 def pulled(rows: Vectors, means: Vectors) -> Vectors:

@@ -18,8 +18,9 @@ from indexer.metric.fit import Features, Recipe, fit
 from server.serving.live_changes import embed_waiting
 from shared.embedding.families.colour_grid import ColourGrid
 from shared.embedding.registry import load
+from shared.live.changes import catalog_vectors
 from shared.live.journal import Journal, LiveImage
-from shared.live.overlay import Overlay, catalog_vectors, lay
+from shared.live.live_view import LiveView, live_view
 from shared.snapshot.directory import go_back
 from shared.storage.url_template import UrlTemplate
 from tests.conftest import HOCKEY, drawn, plan, snapshot_of, unit
@@ -91,9 +92,9 @@ def test_an_index_run_folds_the_changes_and_the_answers_stay(shop: Path) -> None
     assert "rows refused: replaced" in printed
     client.snapshots.refresh()
     snapshot = client.snapshots.get("371/0341")
-    assert snapshot.overlay
-    assert not snapshot.overlay.added
-    assert not snapshot.overlay.gone.any()
+    assert isinstance(snapshot, LiveView)
+    assert not snapshot.changes.added
+    assert not snapshot.gone.any()
     assert answers(client) == alike(before)
     report = json.loads((snapshot.folder / "report.json").read_bytes())
     assert (report["rows"], report["indexed"], report["refused"]) == (28, 25, 3)
@@ -116,7 +117,7 @@ def test_an_index_run_folds_the_changes_and_the_answers_stay(shop: Path) -> None
     go_back(shop / "data", HOCKEY)
     client.snapshots.refresh()
     client.put("p3", 3)  # after the run
-    (added,) = client.snapshots.get("371/0341").overlay.added  # type: ignore[union-attr]
+    (added,) = client.snapshots.get("371/0341").changes.added  # type: ignore[attr-defined]
     assert added.product_id == "p3"
     client.ask("DELETE", "/changes?product_id=p3")
     assert answers(client) == alike(before)
@@ -126,7 +127,7 @@ def test_an_index_run_folds_the_changes_and_the_answers_stay(shop: Path) -> None
     client.ask("PUT", "/availability", json={"unavailable": []})
     client.ask("DELETE", "/products/p1/pins")
     assert answers(client) == alike(before_all)
-    assert client.snapshots.get("371/0341").overlay is None
+    assert isinstance(client.snapshots.get("371/0341"), Snapshot)
     index(shop)  # the catalog alone
     client.snapshots.refresh()
     assert answers(client) == alike(before_all)
@@ -203,17 +204,17 @@ def test_a_snapshot_of_another_network_embeds_what_waits(shop: Path) -> None:
     snapshot.manifest = replace(snapshot.manifest, embedder=embedder)
     journal = Journal(shop / "data", HOCKEY)
 
-    def live(before: Overlay | None = None) -> Overlay:
+    def live(before: LiveView | None = None) -> LiveView:
         with journal.reading() as reading:
-            overlay = lay(snapshot, reading, before)
-        assert overlay
-        return overlay
+            view = live_view(snapshot, reading, before)
+        assert isinstance(view, LiveView)
+        return view
 
-    overlay = live()
-    assert (len(overlay.waiting), len(overlay.added), overlay.version) == (3, 0, "3.3")
-    assert (overlay.products.find("new"), overlay.products.find("p4")) == (None, None)
-    assert overlay.products.find("p3") == snapshot.products.find("p3")  # as it was
+    view = live()
+    assert (len(view.waiting), len(view.changes.added), view.tag) == (3, 0, f"{snapshot.id}+3.3")
+    assert (view.products.find("new"), view.products.find("p4")) == (None, None)
+    assert view.products.find("p3") == snapshot.products.find("p3")  # as it was
     for _ in range(2):
-        embed_waiting(snapshot.under(overlay), journal, lambda _: ColourGrid())
-    after = live(overlay)
-    assert (len(after.waiting), len(after.added), after.version) == (0, 2, "6")
+        embed_waiting(view, journal, lambda _: ColourGrid())
+    after = live(view)
+    assert (len(after.waiting), len(after.changes.added), after.tag) == (0, 2, f"{snapshot.id}+6")

@@ -10,6 +10,7 @@ from indexer.quality.evaluate import METRICS, Outcome, Query, measure
 from shared.index.product_table import ProductImage
 from shared.search.hits import Hit
 from shared.snapshot.reader import Snapshot
+from shared.snapshot.verdicts import QueryKind
 from tests.conftest import HOCKEY, drawn
 from tests.test_end_to_end import indexer
 
@@ -94,7 +95,7 @@ def test_products_with_several_pictures_are_judged_by_held_out_ones(tmp_path: Pa
     assert snapshot.manifest.quality["estimated_by"] == "held-out images"
     assert snapshot.manifest.quality["estimate"] == pytest.approx(23 / 24, abs=1e-4)
     assert snapshot.manifest.quality["coverage"] == 1
-    assert snapshot.verdicts["photo"].lost <= 0.11
+    assert snapshot.verdicts[QueryKind.PHOTO].lost <= 0.11
     assert json.loads((snapshot.folder / "report.json").read_text())["found"]["p23"] == 0
     done = indexer("evaluate", *where)
     assert done.returncode == 0, done.stderr

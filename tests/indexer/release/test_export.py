@@ -37,7 +37,7 @@ def wanted(snapshot: Snapshot, product_id: str) -> list[dict[str, Any]]:
     """What the server answers, but for the attributes."""
     answers = similar_to_product(snapshot, product_id, SearchParams(100))
     return [
-        {"rank": answer.rank, "score": answer.score, "verdict": answer.verdict or None, **vars_of(answer.image)}
+        {"rank": answer.rank, "score": answer.score, "verdict": answer.verdict, **vars_of(answer.image)}
         for answer in answers
     ]
 

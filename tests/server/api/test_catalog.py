@@ -16,8 +16,8 @@ from werkzeug.test import TestResponse
 from server.app import create_app
 from server.serving.snapshots import Snapshots
 from shared.embedding.registry import load
-from shared.index.listing import Listing
-from shared.index.product_table import ProductImage, ProductTable, write_products
+from shared.index.listing import TableListing
+from shared.index.product_table import ProductImage, write_products
 from shared.snapshot.directory import activate, exclusive
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.writer import Draft, write_snapshot
@@ -239,7 +239,7 @@ def test_the_hosts_of_pictures_are_known(tmp_path: Path) -> None:
 def test_a_large_catalog_is_read_once_and_quickly(tmp_path: Path) -> None:
     count = 20_000
     write_products([image(f"p{n}", n, name=f"thing {n % 97} {n}") for n in range(count)], tmp_path)
-    listing = Listing(ProductTable(tmp_path))
+    listing = TableListing(StoredTable(tmp_path))
     assert listing.find("thing").tolist() == list(range(count))
     content = listing._content
     assert len(listing.find("no such thing")) == 0

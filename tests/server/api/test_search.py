@@ -221,7 +221,7 @@ def test_a_batch_is_1_to_100_questions(client: FlaskClient, body: Any) -> None:
 
 
 def test_a_fault_of_ours_costs_only_its_own_question(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.api.search.similar_to", lambda *_: 1 / 0)
+    monkeypatch.setattr("server.api.search.similar_to_query", lambda *_: 1 / 0)
     sent = {"questions": [{"image_base64": PHOTO}, {"product_id": "p1"}]}
     wrong, right = client.post(f"{AT}/batch", json=sent).get_json()["answers"]
     assert wrong["problem"]["status"] == 500

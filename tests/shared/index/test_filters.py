@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from shared.errors import BadQuestion, SnapshotError
-from shared.index.columns import Columns, columns_of, open_columns, write_columns
+from shared.index.columns import StoredColumns, columns_of, open_columns, write_columns
 from shared.index.filters import LONGEST, Condition, Filter, Range, parse
 from shared.index.neighbour_table import NeighbourTable
 from shared.search.params import SearchParams
-from shared.search.queries import product_example
-from shared.search.search import similar_to, similar_to_product, similar_to_vectors
+from shared.search.queries import product_query
+from shared.search.search import similar_to_product, similar_to_query, similar_to_vectors
 from shared.snapshot.reader import Snapshot
+from shared.snapshot.verdicts import Verdict
 from shared.vectors.unit import normalise
 from tests.conftest import snapshot_of, unit
 
@@ -248,7 +249,7 @@ def test_a_million_rows_take_milliseconds() -> None:
     rng = np.random.default_rng(0)
     codes = np.stack([rng.integers(0, 50, 1_000_000), rng.integers(0, 1000, 1_000_000)]).astype(np.int32)
     lines = ['["brand", "price"]', str([f"b{n}" for n in range(50)]), str([str(n / 10) for n in range(1000)])]
-    columns = Columns("".join(f"{line}\n" for line in lines).replace("'", '"').encode(), codes)
+    columns = StoredColumns("".join(f"{line}\n" for line in lines).replace("'", '"').encode(), codes)
     wanted = [parse([f"brand:b{n},b{n + 1};price:20..{30 + n}"]) for n in range(10)]
     began = time.perf_counter()
     masks = [columns.mask(filter) for filter in wanted if filter]
@@ -289,17 +290,17 @@ def test_verdicts_are_about_the_catalog_whatever_is_wanted_of_it(tmp_path: Path)
 )
 def test_at_least_that_alike(tmp_path: Path, verdict: str, photo: str, product: str) -> None:
     snapshot = lettered(tmp_path, {"verdicts": {"photo": LEVELS, "product": LEVELS}})
-    found = similar_to_vectors(snapshot, snapshot.store.vectors(0, 1), SearchParams(verdict=verdict))
+    found = similar_to_vectors(snapshot, snapshot.store.vectors(0, 1), SearchParams(verdict=Verdict(verdict)))
     assert "".join(answer.image.product_id for answer in found) == photo
-    found = similar_to_product(snapshot, "a", SearchParams(verdict=verdict))
+    found = similar_to_product(snapshot, "a", SearchParams(verdict=Verdict(verdict)))
     assert "".join(answer.image.product_id for answer in found) == product
-    found = similar_to_product(snapshot, "a", SearchParams(1, offset=1, verdict=verdict))
+    found = similar_to_product(snapshot, "a", SearchParams(1, offset=1, verdict=Verdict(verdict)))
     assert "".join(answer.image.product_id for answer in found) == product[1:2]
 
 
 def test_a_verdict_cannot_be_asked_for_where_none_was_fitted(tmp_path: Path) -> None:
     with pytest.raises(BadQuestion, match="not fitted"):
-        similar_to_product(lettered(tmp_path, {}), "a", SearchParams(verdict="same"))
+        similar_to_product(lettered(tmp_path, {}), "a", SearchParams(verdict=Verdict.SAME))
 
 
 @pytest.mark.parametrize(
@@ -324,8 +325,8 @@ def test_pages_fit_together_where_the_search_rounds_otherwise_than_the_table(tmp
     products, _ = catalog(3, 200)
     vectors = normalise(np.random.default_rng(3).normal(size=(len(products), 4)).astype(np.float32))
     snapshot = snapshot_of(tmp_path, products, vectors)
-    table = snapshot.neighbours
-    snapshot.neighbours = NeighbourTable(table.rows, (table.scores - np.float32(0.000002)).round(6))
+    table = snapshot.neighbour_table
+    snapshot.neighbour_table = NeighbourTable(table.rows, (table.scores - np.float32(0.000002)).round(6))
     whole = similar_to_product(snapshot, "p0", SearchParams(1000))
     pages = [similar_to_product(snapshot, "p0", SearchParams(7, offset=offset)) for offset in range(0, 210, 7)]
     assert [answer for page in pages for answer in page] == whole
@@ -338,7 +339,7 @@ def test_pages_fit_together_where_the_search_rounds_otherwise_than_the_table(tmp
     "wanted",
     [
         SearchParams(100), SearchParams(50, offset=50), SearchParams(90, exclude=frozenset(f"p{n}" for n in range(10))),
-        SearchParams(1000, min_score=0.9), SearchParams(1000, verdict="same"),
+        SearchParams(1000, min_score=0.9), SearchParams(1000, verdict=Verdict.SAME),
     ],
 )  # fmt: skip
 def test_the_neighbour_table_answers_while_it_suffices(
@@ -347,7 +348,7 @@ def test_the_neighbour_table_answers_while_it_suffices(
     products, _ = catalog(3, 300)
     vectors = normalise(np.random.default_rng(3).normal(size=(len(products), 6)).astype(np.float32))
     snapshot = snapshot_of(tmp_path, products, vectors, quality={"verdicts": {"product": LEVELS}})
-    searched = similar_to(snapshot, product_example(snapshot, "p77"), wanted)
+    searched = similar_to_query(snapshot, product_query(snapshot, "p77"), wanted)
     monkeypatch.setattr(snapshot.store, "search", lambda *_: 1 / 0)
     answers = similar_to_product(snapshot, "p77", wanted)
     assert [(n.rank, n.row, n.verdict) for n in answers] == [(n.rank, n.row, n.verdict) for n in searched]

@@ -16,12 +16,13 @@ from shared.images.views import VIEWS, square, views
 from shared.index.filters import parse
 from shared.partition import Partition
 from shared.refusals import Kind, Refusal
-from shared.search.all_partitions import asked_everywhere, similar_everywhere
+from shared.search.all_partitions import queries_everywhere, similar_everywhere
 from shared.search.hits import Hit
 from shared.search.params import SearchParams
-from shared.search.queries import GAMMA, Example, explained, mixed, photo_example, product_example
-from shared.search.search import similar_to, similar_to_photo, similar_to_product
+from shared.search.queries import GAMMA, Query, explain, mixed_query, photo_query, product_query
+from shared.search.search import similar_to_photo, similar_to_product, similar_to_query
 from shared.snapshot.reader import Snapshot
+from shared.snapshot.verdicts import Verdict
 from shared.vectors.unit import normalise
 from tests.conftest import drawn, snapshot_of, unit
 from tests.shared.index.test_filters import catalog
@@ -44,7 +45,7 @@ def test_several_examples_equal_brute_force(tmp_path: Path) -> None:
     for _ in range(100):
         liked = [(p, dice.choice([1.0, 0.5, 3.0])) for p in dice.sample(sorted(of), dice.randint(1, 4))]
         unliked = [(p, dice.choice([1.0, 2.0])) for p in dice.sample(sorted(of), dice.randint(0 + (len(liked) < 2), 3))]
-        like, unlike = ([(p, product_example(snapshot, p), w) for p, w in side] for side in (liked, unliked))
+        like, unlike = ([(p, product_query(snapshot, p), w) for p, w in side] for side in (liked, unliked))
         query = sum(w * of[p] for p, w in liked) / sum(w for _, w in liked)
         if unliked:
             query = query - GAMMA * sum(w * of[p] for p, w in unliked) / sum(w for _, w in unliked)
@@ -53,50 +54,52 @@ def test_several_examples_equal_brute_force(tmp_path: Path) -> None:
         for product, score in zip(products, (vectors @ query).tolist(), strict=True):
             best[product] = max(best.get(product, -2), score)
         right = sorted(set(best) - {p for p, _ in liked + unliked}, key=lambda p: -best[p])[:10]
-        found = similar_to(snapshot, mixed(like, unlike))
+        found = similar_to_query(snapshot, mixed_query(like, unlike))
         assert ids(found) == right
         assert [answer.score for answer in found] == pytest.approx([best[p] for p in right], abs=3e-6)
-        assert {answer.verdict for answer in found} == {""}
+        assert {answer.verdict for answer in found} == {None}
 
 
 def test_one_example_alone_asks_as_it_would_otherwise(tmp_path: Path) -> None:
     snapshot = snapshot_of(tmp_path, list("pqrs"), unit(A, [1, 0.5, 0], [1, 1, 0], C))
-    assert similar_to(snapshot, mixed([("p", product_example(snapshot, "p"), 3.0)])) == similar_to_product(
+    assert similar_to_query(snapshot, mixed_query([("p", product_query(snapshot, "p"), 3.0)])) == similar_to_product(
         snapshot, "p"
     )
 
 
 def test_what_is_unliked_draws_away(tmp_path: Path) -> None:
     snapshot = snapshot_of(tmp_path, list("pquvw"), unit([1, 0, 0], [1, 0.1, 1], C, [1, 0, 0.6], [1, 0.4, 0]))
-    p, q, u = (product_example(snapshot, name) for name in "pqu")
-    assert ids(similar_to(snapshot, mixed([("p", p, 1), ("q", q, 1)]))) == ["v", "w", "u"]
-    assert ids(similar_to(snapshot, mixed([("p", p, 1), ("q", q, 1)], [("u", u, 1)]))) == ["w", "v"]
+    p, q, u = (product_query(snapshot, name) for name in "pqu")
+    assert ids(similar_to_query(snapshot, mixed_query([("p", p, 1), ("q", q, 1)]))) == ["v", "w", "u"]
+    assert ids(similar_to_query(snapshot, mixed_query([("p", p, 1), ("q", q, 1)], [("u", u, 1)]))) == ["w", "v"]
 
 
 def test_which_examples_cannot_ask(tmp_path: Path) -> None:
     snapshot = snapshot_of(tmp_path, list("pq"), unit(A, B))
-    p = ("p", product_example(snapshot, "p"), 1.0)
+    p = ("p", product_query(snapshot, "p"), 1.0)
     for liked, unliked in (([], []), ([], [p]), ([p] * 21, []), ([p] * 18, [p] * 3)):
         with pytest.raises(BadQuestion, match="give 1 to 20"):
-            mixed(liked, unliked)
-    away = Example(-p[1].vector, p[1].parts)
+            mixed_query(liked, unliked)
+    away = Query(-p[1].vector, p[1].parts)
     with pytest.raises(BadQuestion, match="cancel each other out"):
-        mixed([p, ("away", away, 1.0)])
+        mixed_query([p, ("away", away, 1.0)])
     with pytest.raises(BadQuestion, match="several examples"):
-        similar_to(snapshot, mixed([p, p]), SearchParams(verdict="same"))
+        similar_to_query(snapshot, mixed_query([p, p]), SearchParams(verdict=Verdict.SAME))
     with pytest.raises(UnknownProduct, match="'x'"):
-        product_example(snapshot, "x")
+        product_query(snapshot, "x")
 
 
 def test_an_explanation_names_the_asked_image_that_is_nearest(tmp_path: Path) -> None:
     snapshot = snapshot_of(tmp_path, ["p", "p", "q", "q", "r"], unit(A, B, [1, 0.2, 0], C, [0.3, 1, 0]))
     found = similar_to_product(snapshot, "p")
-    why = explained(snapshot, found, product_example(snapshot, "p"))
+    why = explain(snapshot, found, product_query(snapshot, "p"))
     assert [(w.image_id, w.best[0]) for w in why] == [("i4", "i1"), ("i2", "i0")]
     assert dict(why[1].parts) == pytest.approx({"i0": 1 / 1.04**0.5, "i1": 0.2 / 1.04**0.5}, abs=1e-6)
-    p, r = product_example(snapshot, "p"), product_example(snapshot, "r")
-    (own,) = explained(
-        snapshot, similar_to(snapshot, mixed([("p", p, 1), ("r", r, 1)])), mixed([("p", p, 1), ("r", r, 1)])
+    p, r = product_query(snapshot, "p"), product_query(snapshot, "r")
+    (own,) = explain(
+        snapshot,
+        similar_to_query(snapshot, mixed_query([("p", p, 1), ("r", r, 1)])),
+        mixed_query([("p", p, 1), ("r", r, 1)]),
     )
     assert [name for name, _ in own.parts] == ["p", "r"]
 
@@ -111,9 +114,9 @@ def test_an_explanation_names_the_view_that_matches_best(folder: Path) -> None:
     file = io.BytesIO()
     Image.fromarray(photo).save(file, "PNG")
     embedder = snapshot.load_embedder()
-    example = photo_example(snapshot, embedder, file.getvalue())
-    found = similar_to(snapshot, example)
-    why = explained(snapshot, found, example)
+    example = photo_query(snapshot, embedder, file.getvalue())
+    found = similar_to_query(snapshot, example)
+    why = explain(snapshot, found, example)
     assert ids(found[:1]) == ["p7"]
     assert why[0].image_id == found[0].image.image_id
     assert [name for name, _ in why[0].parts] == list(VIEWS)
@@ -203,11 +206,11 @@ def test_a_cropped_photo_asks_for_what_is_in_the_crop(tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.fromarray(both).save(file, "PNG")
     for crop, wanted in (("0,0,0.5,1", "p1"), ("64,0,64,64", "p4")):
-        found = similar_to(snapshot, photo_example(snapshot, embedder, file.getvalue(), Crop.parse(crop)))
+        found = similar_to_query(snapshot, photo_query(snapshot, embedder, file.getvalue(), Crop.parse(crop)))
         assert ids(found[:1]) == [wanted]
         assert found[0].score > 0.99
     with pytest.raises(BadPicture) as caught:
-        photo_example(snapshot, embedder, file.getvalue(), Crop.parse("0,0,500,500"))
+        photo_query(snapshot, embedder, file.getvalue(), Crop.parse("0,0,500,500"))
     assert caught.value.kind == "bad_crop"
     assert ids(similar_to_photo(snapshot, embedder, drawn(2))[:1]) == ["p2"]
 
@@ -224,7 +227,7 @@ def partitions(tmp_path: Path) -> dict[str, Snapshot]:
 
 def test_a_product_is_asked_of_all_partitions_and_found_once_in_each_score_order(tmp_path: Path) -> None:
     serving = partitions(tmp_path)
-    asked = asked_everywhere(serving, "p")
+    asked = queries_everywhere(serving, "p")
     found = similar_everywhere(serving, "p", asked, SearchParams())
     assert [(name, answer.image.product_id) for name, answer in found] == [("3/3", "c"), ("2/2", "b"), ("1/1", "a")]
     scores = [answer.score for _, answer in found]
@@ -233,7 +236,7 @@ def test_a_product_is_asked_of_all_partitions_and_found_once_in_each_score_order
     again = [similar_everywhere(serving, "p", asked, SearchParams(1, offset=offset))[0] for offset in range(3)]
     assert again == found
     with pytest.raises(UnknownProduct, match="'x' is in no index"):
-        asked_everywhere(serving, "x")
+        queries_everywhere(serving, "x")
 
 
 def test_partitions_of_another_space_are_not_asked_unless_they_list_the_product(
@@ -242,12 +245,12 @@ def test_partitions_of_another_space_are_not_asked_unless_they_list_the_product(
     serving = partitions(tmp_path)
     golden = Snapshot(FOLDERS[-1], KEY)
     assert golden.space != serving["1/1"].space
-    assert set(asked_everywhere({**serving, "9/9": golden}, "p")) == {"1/1", "2/2", "3/3"}
-    assert set(asked_everywhere({**serving, "9/9": golden}, "p3")) == {"9/9"}
+    assert set(queries_everywhere({**serving, "9/9": golden}, "p")) == {"1/1", "2/2", "3/3"}
+    assert set(queries_everywhere({**serving, "9/9": golden}, "p3")) == {"9/9"}
     other = {"1/1": serving["1/1"], "9/9": golden, "8/8": Snapshot(FOLDERS[-1], KEY)}
-    assert set(asked_everywhere(other, "p3")) == {"9/9", "8/8"}
+    assert set(queries_everywhere(other, "p3")) == {"9/9", "8/8"}
     monkeypatch.setattr(type(golden), "space", property(lambda snapshot: (str(snapshot.manifest.partition),)))
-    assert set(asked_everywhere(serving, "p")) == {"1/1", "2/2"}
+    assert set(queries_everywhere(serving, "p")) == {"1/1", "2/2"}
 
 
 def test_a_filter_is_asked_of_the_partitions_that_have_its_columns(tmp_path: Path) -> None:
@@ -256,7 +259,7 @@ def test_a_filter_is_asked_of_the_partitions_that_have_its_columns(tmp_path: Pat
         return snapshot_of(tmp_path, ["p", name], unit(A, [1, 1, 0]), Partition(name, "1"), attributes=rows)
 
     serving = {"a/1": shop("a", brand="CCM"), "b/1": shop("b", size="M"), "c/1": shop("c", brand="Bauer")}
-    asked = asked_everywhere(serving, "p")
+    asked = queries_everywhere(serving, "p")
     found = similar_everywhere(serving, "p", asked, SearchParams(filter=parse(["brand:ccm,bauer"])))
     assert [name for name, _ in found] == ["a/1", "c/1"]
     with pytest.raises(BadQuestion, match="Its columns: brand"):

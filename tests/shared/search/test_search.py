@@ -10,7 +10,7 @@ from shared.embedding.registry import load
 from shared.errors import BadPicture, BadQuestion, UnknownProduct
 from shared.index import neighbour_table as near
 from shared.index.faiss_store import build_faiss
-from shared.index.product_table import ProductImage, ProductTable, write_products
+from shared.index.product_table import ProductImage, StoredTable, write_products
 from shared.search import search as similar
 from shared.search.params import SearchParams
 from shared.search.search import similar_to_photo, similar_to_product, similar_to_vectors
@@ -142,7 +142,7 @@ def test_an_unknown_product_and_a_bad_photo(tmp_path: Path) -> None:
 def test_the_table_finds_every_product_and_only_those(tmp_path: Path) -> None:
     names = ["0341", "../x", "a/b", "", "é" * 999, "\x00", "😀", "\u202e"]
     write_products([ProductImage(name, "i", "u", {"k": name}) for name in names for _ in range(2)], tmp_path)
-    table = ProductTable(tmp_path)
+    table = StoredTable(tmp_path)
     assert [table.find(name) for name in names] == list(range(len(names)))
     assert table.find("341") is None
     assert table.image(5).attributes == {"k": "a/b"}
@@ -153,7 +153,7 @@ def test_the_table_finds_every_product_and_only_those(tmp_path: Path) -> None:
 def test_products_with_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.index.product_table._hash", lambda product_id: 7)
     write_products([ProductImage(name, "i", "u", {}) for name in "abc"], tmp_path)
-    table = ProductTable(tmp_path)
+    table = StoredTable(tmp_path)
     assert [table.find(name) for name in "abcd"] == [0, 1, 2, None]
 
 

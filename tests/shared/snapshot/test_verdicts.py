@@ -8,7 +8,7 @@ import pytest
 from indexer.quality.calibrate import _Answered, _of_photos
 from shared.errors import BadQuestion
 from shared.search.params import SearchParams
-from shared.search.search import arranged, similar_to_product, similar_to_vectors
+from shared.search.search import diversified, similar_to_product, similar_to_vectors
 from shared.snapshot.verdicts import Verdicts, evidence
 from tests.conftest import snapshot_of, unit
 
@@ -62,7 +62,7 @@ def test_answers_carry_verdicts_and_variants_count_once(tmp_path: Path) -> None:
 
 def test_without_fitted_verdicts_there_are_none_and_variants_cannot_be_told(tmp_path: Path) -> None:
     snapshot = snapshot_of(tmp_path, list("pq"), unit([1, 0], [0, 1]))
-    assert similar_to_product(snapshot, "p")[0].verdict == ""
+    assert similar_to_product(snapshot, "p")[0].verdict is None
     with pytest.raises(BadQuestion, match="Index again"):
         similar_to_product(snapshot, "p", SearchParams(collapse=True))
 
@@ -82,8 +82,8 @@ def test_diversity_trades_likeness_for_difference(tmp_path: Path) -> None:
 def test_arranging_is_a_permutation_where_nothing_is_folded() -> None:
     vectors = unit(*np.random.default_rng(0).normal(size=(50, 8)))
     scores = np.sort(vectors @ vectors[0])[::-1].astype(np.float32)
-    assert arranged(scores, vectors, 50, np.inf, 0.0) == list(range(50))
-    assert sorted(arranged(scores, vectors, 50, np.inf, 0.8)) == list(range(50))
+    assert diversified(scores, vectors, 50, np.inf, 0.0) == list(range(50))
+    assert sorted(diversified(scores, vectors, 50, np.inf, 0.8)) == list(range(50))
 
 
 def _fields(verdicts: Verdicts) -> dict[str, object]:

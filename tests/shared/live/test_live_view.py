@@ -1,4 +1,4 @@
-"""Changes laid over a snapshot answer as a snapshot that was made with them, on many random changes."""
+"""A snapshot with its changes answers as a snapshot that was made with them, on many random changes."""
 
 import json
 from collections.abc import Sequence
@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from shared.live.journal import Journal, LiveImage, Pins
-from shared.live.overlay import Overlay, lay
+from shared.live.live_view import live_view
 from shared.search.hits import Hit
 from shared.search.params import SearchParams
 from shared.search.search import similar_to_product, similar_to_vectors
 from shared.snapshot.reader import Snapshot
+from shared.snapshot.view import SnapshotView
 from tests.conftest import HOCKEY, snapshot_of, unit
 
 NETWORK = "colour_grid"
@@ -33,7 +34,7 @@ class Shop:
     products: dict[str, np.ndarray]
     unavailable: set[str] = field(default_factory=set)
     pins: dict[str, Pins] = field(default_factory=dict)
-    overlay: Overlay | None = None
+    view: SnapshotView | None = None
 
     @classmethod
     def of(cls, data: Path, rng: np.random.Generator, count: int) -> "Shop":
@@ -71,10 +72,10 @@ class Shop:
             self.journal.pin(name, pins)
 
     @property
-    def live(self) -> Snapshot:
+    def live(self) -> SnapshotView:
         with self.journal.reading() as reading:
-            self.overlay = lay(self.base, reading, self.overlay)
-        return self.base.under(self.overlay) if self.overlay else self.base
+            self.view = live_view(self.base, reading, self.view)
+        return self.view
 
     def wanted(self, rebuilt: Sequence[Hit], live: Sequence[Hit], asked: str = "") -> list[str]:
         """What should be answered, given all that a snapshot answers that was made from scratch.

@@ -1,0 +1,119 @@
+"""A partition as it is searched at one moment: a snapshot as it was written, or one with its live changes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.embedding.embedder import Embedder, EmbedderSpec
+from shared.embedding.engines.runtime import Runtime
+from shared.errors import UnknownProduct
+from shared.index.columns import Columns
+from shared.index.filters import Filter
+from shared.index.listing import Listing
+from shared.index.neighbour_table import mean_directions
+from shared.index.product_table import ProductTable
+from shared.index.vector_store import VectorStore
+from shared.snapshot.manifest import Manifest
+from shared.snapshot.network_files import carried_embedder
+from shared.snapshot.verdicts import QueryKind, Verdicts
+from shared.vectors.projection import Projection
+from shared.vectors.unit import Vectors
+
+
+class Neighbours(NamedTuple):
+    """The products nearest to one, best first: the row of each one's best image `(n,)`, and its score `(n,)`. `whole`:
+    there are no others."""
+
+    rows: NDArray[np.integer]
+    scores: Vectors
+    whole: bool
+
+
+class Pinned(NamedTuple):
+    """The rows `(n,)` and scores `(n,)` that the hits of one product begin with. `apart`: the numbers of products that
+    are not among its other hits: the pinned and the blocked ones."""
+
+    rows: NDArray[np.int64]
+    scores: Vectors
+    apart: frozenset[int]
+
+
+NOT_PINNED = Pinned(np.zeros(0, np.int64), np.zeros(0, np.float32), frozenset())
+
+
+class SnapshotView(ABC):
+    """What searches and routes ask of a partition. Nothing in it changes, so an answer may hold on to it. Safe to read
+    from many threads."""
+
+    id: str
+    tag: str
+    """Another one wherever answers may differ: the id, and which live changes are in it."""
+    folder: Path
+    manifest: Manifest
+    projection: Projection | None
+    verdicts: Mapping[QueryKind, Verdicts]
+    products: ProductTable
+    store: VectorStore
+    waiting: Sequence[tuple[int, int]] = ()
+    """Change and place of each image that its network has still to embed."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> Columns:
+        """The attributes of all rows."""
+
+    @property
+    @abstractmethod
+    def listing(self) -> Listing:
+        """Its products as one browses them."""
+
+    @abstractmethod
+    def allowed(self, wanted: Filter) -> NDArray[np.bool_]:
+        """Which rows may be hits under that filter: `(rows,)`. Raises `BadQuestion`."""
+
+    @abstractmethod
+    def neighbours(self, product: int, without: Collection[int] = ()) -> Neighbours:
+        """The products nearest to one, without those of some numbers, as far down as the neighbour table is sure."""
+
+    @abstractmethod
+    def pinned(self, product_id: str, product: int) -> Pinned:
+        """What hits of this product begin with, and what is none of them."""
+
+    @property
+    def spec(self) -> EmbedderSpec:
+        """The network that made its vectors."""
+        return self.manifest.spec
+
+    @property
+    def several_views(self) -> bool:
+        """Whether photos are seen several ways: not where vectors are meant to be as the network gives them."""
+        return "learned" in self.manifest.quality
+
+    @property
+    def space(self) -> tuple[str, ...]:
+        """What vectors and scores depend on. Scores of views whose spaces are equal can be compared."""
+        learned = [
+            f"{name} {digest.sha256}" for name, digest in self.manifest.files.items() if name.startswith("projection.")
+        ]
+        return (self.spec.fingerprint, str(self.manifest.dimension), *sorted(learned))
+
+    def number(self, product_id: str) -> int:
+        """The product's number in the table. Raises `UnknownProduct`."""
+        found = self.products.find(product_id)
+        if found is None:
+            raise UnknownProduct(f"The product {product_id!r} is not in the index of {self.manifest.partition}.")
+        return found
+
+    def query_vector(self, product: int) -> Vectors:
+        """The mean direction of a product's images, which it is searched by: a unit vector `(1, d)`."""
+        images = self.products.images(product)
+        mine = self.store.vectors(images.start, images.stop)
+        return mean_directions(mine, np.array([0, len(mine)], np.int32))
+
+    def load_embedder(self, runtime: Runtime | None = None) -> Embedder:
+        """The network that made its vectors. Raises as `open_embedder` does."""
+        return carried_embedder(self.folder, self.manifest, runtime or Runtime())
