@@ -22,6 +22,7 @@ from shared.live.changes import catalog_vectors
 from shared.live.journal import Journal, LiveImage
 from shared.live.live_view import LiveView, live_view
 from shared.snapshot.directory import go_back
+from shared.snapshot.reader import Snapshot
 from shared.storage.url_template import UrlTemplate
 from tests.conftest import HOCKEY, drawn, plan, snapshot_of, unit
 from tests.server.api.test_live import Client, picture

@@ -17,7 +17,7 @@ from server.app import create_app
 from server.serving.snapshots import Snapshots
 from shared.embedding.registry import load
 from shared.index.listing import TableListing
-from shared.index.product_table import ProductImage, write_products
+from shared.index.product_table import ProductImage, StoredTable, write_products
 from shared.snapshot.directory import activate, exclusive
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.writer import Draft, write_snapshot
