@@ -63,8 +63,9 @@ demo: $(VENV)/installed ## See it work on a drawn sports shop, or on your pictur
 bench: $(VENV)/installed ## See how fast it is: [BENCH=embed|pipeline|search|serve|load DATASET=folder LIMIT=100]
 	@$(RUN) -m bench
 
-test: $(VENV)/dev ## Run the tests: [THOROUGH=1 ORDER=random]
-	@$(RUN) -m pytest $(if $(filter random,$(ORDER)),-p randomly -v)
+test: $(VENV)/dev ## Run the tests: [QUICK=1 ONLY=tests/shared/search THOROUGH=1 ORDER=random]
+	@$(if $(ONLY)$(QUICK),,echo "Only the quick ones: make test QUICK=1. Only one room's: make test ONLY=tests/shared/search")
+	@$(RUN) -m pytest $(if $(QUICK),-m "not slow") $(if $(filter random,$(ORDER)),-p randomly -v) $(ONLY)
 
 check: $(VENV)/dev ## Check style and types
 	@$(RUN) -m ruff format --check --quiet . && $(RUN) -m ruff check --quiet . && $(RUN) -m mypy
