@@ -14,7 +14,7 @@ from bench.material import PHONE, Material, prepared
 from bench.peers import fastest
 from bench.pipeline import PARTITION, indexed
 from bench.process import Running
-from bench.server import CONNECTIONS, Load, ask, connected, load, products, served, served_bytes
+from bench.server import CONNECTIONS, Load, ask, connected, load, products, served, served_bytes, served_to_keys
 from shared.embedding.embedder import Embedder
 from shared.search.queries import photo_query
 from shared.search.search import similar_to_photo
@@ -31,20 +31,34 @@ def product_figures(material: Material) -> Iterator[Figure]:
     sizes = material.sizes
     name, more = (f"product -> products, {count:,} products" for count in (sizes.few, sizes.many))
     (small, few), (large, many) = (snapshot_of(material.work, count) for count in (sizes.few, sizes.many))
-    with served(small, _WORKERS) as here, served(large, _WORKERS) as there:
+    with (
+        served(small, _WORKERS) as here,
+        served(large, _WORKERS) as there,
+        served_to_keys(small, _WORKERS) as (guarded, key),
+    ):
         wrong = _wrong(here, few) or _wrong(there, many)
         with connected(here.port) as connection:
             body = ask(connection, _paths(few)[0])[1]
         with served_bytes(body, _WORKERS) as fixed:
-            asked = ((here, _paths(few)), (fixed, ["/fixed"]), (there, _paths(many)))
-            for server, paths in asked:  # warms up
-                load(server.port, paths, 1)
-            rounds = [[load(server.port, paths, sizes.seconds) for server, paths in asked] for _ in range(sizes.rounds)]
-    ours, theirs, larger = (Load(*np.median(loads, axis=0).tolist()) for loads in zip(*rounds, strict=True))
+            asked = (
+                (here, _paths(few), ""),
+                (fixed, ["/fixed"], ""),
+                (there, _paths(many), ""),
+                (guarded, _paths(few), key),
+            )
+            for server, paths, shown in asked:  # warms up
+                load(server.port, paths, 1, key=shown)
+            rounds = [
+                [load(server.port, paths, sizes.seconds, key=shown) for server, paths, shown in asked]
+                for _ in range(sizes.rounds)
+            ]
+    ours, theirs, larger, known = (Load(*np.median(loads, axis=0).tolist()) for loads in zip(*rounds, strict=True))
     note = f"p50 {ours.p50:.2f} ms, fixed bytes {theirs.p50:.2f} ms; {CONNECTIONS} connections, {_WORKERS} workers"
     yield Figure(name, ours.rate, "requests/s", "fixed bytes", theirs.rate, Bar(0.85), wrong, note)
     yield Figure(f"{name}: p99", ours.p99, "ms", "fixed bytes", theirs.p99, Bar(2, most=True), wrong, note)
     yield Figure(more, larger.rate, "requests/s", f"{sizes.few:,} products", ours.rate, Bar(0.9), wrong)
+    keyed = "product -> products with keys and rates"
+    yield Figure(keyed, known.rate, "requests/s", "fixed bytes", theirs.rate, Bar(0.6), wrong)
 
 
 def photo_figures(material: Material) -> Iterator[Figure]:

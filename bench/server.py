@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -49,11 +49,27 @@ class Load(NamedTuple):
 
 
 def served(
-    data: Path, workers: int, until: str = "/healthz", photo: bytes | None = None
+    data: Path,
+    workers: int,
+    until: str = "/healthz",
+    photo: bytes | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> AbstractContextManager[Running]:
     """`make serve` over a data folder, from when it answers 200 there, to a photo where one is given."""
     command = [sys.executable, "-m", "server", "--data", str(data), "--workers", str(workers), "--port", "{port}"]
-    return running(command, lambda port: _answers(port, until, photo))
+    return running(command, lambda port: _answers(port, until, photo), options)
+
+
+@contextmanager
+def served_to_keys(data: Path, workers: int) -> Iterator[tuple[Running, str]]:
+    """`make serve` with KEYS, and with a RATE that nobody reaches; a key that opens it comes with it."""
+    with tempfile.TemporaryDirectory() as folder:
+        keys = f"{folder}/keys.json"
+        add = [sys.executable, "-m", "server", "keys", "add", "bench", "--keys", keys]
+        key = subprocess.run(add, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        options = {"SIMILARITY_KEYS": keys, "SIMILARITY_RATE": "1000000000/hour"}
+        with served(data, workers, options=options) as server:
+            yield server, key
 
 
 @contextmanager
@@ -102,13 +118,14 @@ def products(connection: http.client.HTTPConnection, path: str, photo: bytes | N
     return [result["product_id"] for result in json.loads(body)["results"]]
 
 
-def load(port: int, paths: Sequence[str], seconds: int, photos: Sequence[Path] = ()) -> Load:
+def load(port: int, paths: Sequence[str], seconds: int, photos: Sequence[Path] = (), key: str = "") -> Load:
     """Ask by eight connections of `wrk` for so long. Raises `RunStopped` where any answer is not 200."""
     with tempfile.TemporaryDirectory() as folder:
         names = [f"{folder}/{name}" for name in ("ask.lua", "paths", "photos")]
         for name, text in zip(names, (_WRK, "\n".join(paths), "\n".join(map(str, photos))), strict=True):
             Path(name).write_text(text)
         how = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "30s", "-s", names[0]]
+        how += ["-H", f"Authorization: Bearer {key}"] if key else []
         command = ["wrk", *how, f"http://127.0.0.1:{port}", "--", *names[1:]]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     seen = json.loads(done.stdout.strip().rpartition("\n")[2])

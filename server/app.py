@@ -4,8 +4,10 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from flask import Flask, Response, request
+from flask import Flask, request
+from flask_compress import Compress
 from flask_openapi3 import Info, OpenAPI
+from werkzeug import Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
@@ -17,25 +19,27 @@ from server.api.page import add_page
 from server.api.photo_body import MAX_BODY, CheckedRequest
 from server.api.queries import Queries
 from server.api.requests import refuse
-from server.api.responses import PROBLEMS, problem
+from server.api.responses import PROBLEMS
 from server.api.search import add_questions, like_product
-from server.api.status import add_state
+from server.api.status import add_metrics, add_state
 from server.config import ServerConfig, traces_wanted
 from server.fetching.catalog_images import CatalogImages
 from server.fetching.photos import Fetch
 from server.inference.networks import Networks
 from server.inference.photo_queue import PhotoQueue
 from server.middleware.api_keys import Keys
-from server.middleware.auth import guard
-from server.middleware.caching import deliver
+from server.middleware.auth import Auth
+from server.middleware.caching import WORTH_COMPRESSING, Caching
+from server.middleware.cors import Cors
 from server.middleware.fast_path import FastPath
-from server.middleware.rate_limits import limit
+from server.middleware.rate_limits import RateLimits
 from server.middleware.request_log import RequestLog
+from server.middleware.routes import Routes
+from server.problems import http_problem, problem
 from server.serving.depot_follower import coming, follow, looked_at, problems
 from server.serving.reload_signal import ReloadSignal
 from server.serving.snapshots import Snapshots
 from server.serving.workers import Processes
-from server.telemetry.metrics import expose
 from server.telemetry.tracing import trace
 from shared.errors import (
     BadPicture,
@@ -104,16 +108,10 @@ def create_app(
     add_live(app, snapshots, CatalogImages(config.image_url))
     add_docs(app)
     add_page(app, snapshots)
+    add_metrics(app, snapshots, partial(looked_at, config.data) if config.depot else None)
     _add_errors(app)
-    expose(app, snapshots, partial(looked_at, config.data) if config.depot else None)
-    guard(app, Keys(config.keys, config.admin_key))
-    if config.rate:
-        limit(app, config.rate, processes.rates if processes else None)
-    deliver(app, config.cors_origins)
-    # The fast path knows nothing of these.
-    if not (config.keys or config.rate or config.cors_origins or traces_wanted()):
-        app.wsgi_app = FastPath(app.wsgi_app, partial(like_product, snapshots))  # type: ignore[method-assign]
-    app.wsgi_app = RequestLog(app.wsgi_app)  # type: ignore[method-assign]
+    _compress(app)
+    _add_middleware(app, snapshots, config, processes)
     return app
 
 
@@ -143,6 +141,30 @@ class _ProductConverter(_IdConverter):
     regex = r"(?s:(?!.*/(?:similar|image|pins)\Z).+?)"
 
 
+def _compress(app: Flask) -> None:
+    app.config.update(
+        COMPRESS_ALGORITHM=["gzip"],
+        COMPRESS_MIN_SIZE=WORTH_COMPRESSING,
+        COMPRESS_STREAMS=False,
+        COMPRESS_EVALUATE_CONDITIONAL_REQUEST=False,  # `Caching` does, later
+    )
+    Compress(app)
+
+
+def _add_middleware(app: Flask, snapshots: Snapshots, config: ServerConfig, processes: Processes | None) -> None:
+    """Put in front of Flask what needs no Flask, the innermost first."""
+    wsgi = app.wsgi_app
+    if not traces_wanted():  # which are of requests that Flask answers
+        wsgi = FastPath(wsgi, partial(like_product, snapshots))
+    if config.rate:
+        wsgi = RateLimits(wsgi, config.rate, processes.rates if processes else None)
+    wsgi = Auth(wsgi, Keys(config.keys, config.admin_key), Routes(app.url_map, app.view_functions).role_of)
+    wsgi = Caching(wsgi)
+    if config.cors_origins:
+        wsgi = Cors(wsgi, config.cors_origins)
+    app.wsgi_app = RequestLog(wsgi)  # type: ignore[method-assign]
+
+
 def _add_errors(app: Flask) -> None:
     @app.errorhandler(QuestionError)
     def question_error(error: QuestionError) -> Response:
@@ -153,9 +175,7 @@ def _add_errors(app: Flask) -> None:
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
-        response = problem(error.code or 500, error.name, error.description or "")
-        response.headers.extend(header for header in error.get_headers() if header[0] != "Content-Type")
-        return response
+        return http_problem(error)
 
     @app.errorhandler(Exception)
     def program_error(error: Exception) -> Response:

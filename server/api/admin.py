@@ -6,7 +6,7 @@ from flask import Response
 from flask_openapi3 import OpenAPI, Tag
 from pydantic import BaseModel
 
-from server.middleware.auth import require
+from server.middleware.routes import require
 from server.serving.reload_signal import ReloadSignal
 
 _TAGS = [Tag(name="admin", description="With an admin's key only.")]

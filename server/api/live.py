@@ -15,7 +15,7 @@ from server.api.requests import PartitionPath, ProductPath
 from server.api.responses import json_answer
 from server.api.uploads import LONGEST_ID, Id, PutProduct, product_of
 from server.fetching.catalog_images import CatalogImages
-from server.middleware.auth import require
+from server.middleware.routes import require
 from server.serving.live_changes import raw_vectors
 from server.serving.snapshots import Snapshots
 from shared.errors import BadPicture, BadQuestion, Busy

@@ -9,8 +9,6 @@ from typing import Any
 from flask import Response
 from pydantic import BaseModel, Field
 
-from server.telemetry.logs import request_id
-from server.telemetry.metrics import refused
 from shared.search.hits import Hit
 from shared.search.queries import Explanation
 from shared.snapshot.verdicts import QueryKind, Verdict
@@ -224,15 +222,3 @@ def _head(snapshot_id: str, false_alarms: tuple[tuple[str, float], ...] | None) 
 def json_answer(body: Mapping[str, Any], status: int = 200, mimetype: str = "application/json") -> Response:
     """Any object as JSON."""
     return Response(json.dumps(body, allow_nan=False, separators=(",", ":")), status, mimetype=mimetype)
-
-
-def problem(status: int, title: str, detail: str, **more: str) -> Response:
-    """An RFC 9457 problem."""
-    kind = title.lower().replace(" ", "-")
-    refused(more.get("kind", kind))
-    told = {"title": title, "status": status, "detail": detail, "request_id": request_id.get(), **more}
-    body = {"type": f"urn:image-similarity:{kind}", **told}
-    response = json_answer(body, status, "application/problem+json")
-    if status == 503:
-        response.headers["Retry-After"] = "5"
-    return response

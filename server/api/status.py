@@ -1,14 +1,21 @@
-"""What serves here, and whether it can."""
+"""What serves here, whether it can, and what Prometheus reads of it."""
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Literal
 
 from flask import Response
 from flask_openapi3 import OpenAPI, Tag
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from pydantic import BaseModel, Field
 
 from server.api.responses import json_answer
+from server.inference.networks import READY
+from server.middleware.routes import require
 from server.serving.snapshots import Snapshots
+from server.telemetry.metrics import exposition, worker_lives
 from shared.errors import NotReady
 from shared.snapshot.view import SnapshotView
 
@@ -86,6 +93,52 @@ def add_state(
             if behind := [name for name in everywhere if worker.get(name) not in ("ready", "off")]:
                 raise NotReady(f"Not all workers of this server have opened {', '.join(behind)} yet.")
         return json_answer({"status": "ready", "photo_search": photos, "refused": dict(snapshots.refused)})
+
+
+def add_metrics(app: OpenAPI, snapshots: Snapshots, looked_at: Callable[[], float] | None = None) -> None:
+    """Add `GET /metrics`. `looked_at` tells when somebody last looked into the depot, where one is followed."""
+    worker_lives()
+    gauges = CollectorRegistry()
+    gauges.register(_SnapshotGauges(snapshots, looked_at))
+    text = {"description": "Prometheus's text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
+
+    @app.get("/metrics", tags=[Tag(name="state")], responses={200: text})
+    @require("read")
+    def metrics() -> Response:
+        """What Prometheus reads"""
+        return Response(exposition() + generate_latest(gauges), content_type=CONTENT_TYPE_LATEST)
+
+
+class _SnapshotGauges(Collector):
+    """What the snapshots are that this process serves."""
+
+    def __init__(self, snapshots: Snapshots, looked_at: Callable[[], float] | None) -> None:
+        self._snapshots, self._looked_at = snapshots, looked_at
+
+    def collect(self) -> Iterable[Metric]:
+        created = _gauge("created_timestamp_seconds", "When the snapshot that serves was made.")
+        products, images = _gauge("products", "Its products."), _gauge("images", "Its images.")
+        quality = _gauge("quality", "Its estimated R@1.")
+        photos = _gauge("photo_search", "1 where photos can be searched, else 0.")
+        refused = _gauge("refused", "1 where a newer snapshot, or the depot, is refused.")
+        for name, snapshot in self._snapshots.open.items():
+            manifest = snapshot.manifest
+            created.add_metric([name], datetime.fromisoformat(manifest.created).timestamp())
+            products.add_metric([name], manifest.products)
+            images.add_metric([name], manifest.count)
+            if "estimate" in manifest.quality:
+                quality.add_metric([name], manifest.quality["estimate"])
+            photos.add_metric([name], self._snapshots.photo_search(snapshot) == READY)
+        for name in self._snapshots.refused:
+            refused.add_metric([name], 1)
+        if self._looked_at:
+            when = "When the depot was looked into last."
+            yield GaugeMetricFamily("similarity_depot_looked_timestamp_seconds", when, value=self._looked_at())
+        yield from (created, products, images, quality, photos, refused)
+
+
+def _gauge(name: str, help: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"similarity_snapshot_{name}", help, labels=["partition"])
 
 
 def _index(snapshots: Snapshots, snapshot: SnapshotView) -> dict[str, Any]:

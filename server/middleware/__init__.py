@@ -1,1 +1,1 @@
-"""What every request passes before a route: log, keys, rates, caching, the fast path."""
+"""WSGI middleware in front of the routes: request log, CORS, caching, keys, rate limits, the fast path."""

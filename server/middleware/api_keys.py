@@ -1,19 +1,20 @@
 """API keys: a file of names, roles and hashes, read again when it changes, and the commands that write it.
 
-A key is 256 random bits, so its plain SHA-256 cannot be guessed back, as that of a password could; and what is compared
-are hashes, in constant time. Several keys may share a name, so that a new one can take over from an old one.
+A key is 256 random bits, so its plain SHA-256 cannot be guessed back, as that of a password could; and what is looked
+up is that hash, so the time it takes tells nothing of a key. Several keys may share a name, so that a new one can take
+over from an old one.
 """
 
 import hashlib
-import hmac
 import json
 import logging
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 
 import click
@@ -21,9 +22,15 @@ import click
 from shared.errors import ConfigError
 from shared.storage.files import replace_atomically
 
-ROLES = ("read", "admin")
 _NAME = re.compile("[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger(__name__)
+
+
+class Role(StrEnum):
+    """What a key opens."""
+
+    READ = "read"
+    ADMIN = "admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +38,15 @@ class Key:
     """A key as the file has it: an admin's opens what a reader's does. Times are ISO 8601, in UTC."""
 
     name: str
-    role: str
+    role: Role
     sha256: str
     created: str = ""
     expires: str | None = None
 
     def __post_init__(self) -> None:
-        fits = _NAME.fullmatch(self.name) and self.role in ROLES and re.fullmatch("[0-9a-f]{64}", self.sha256)
+        fits = _NAME.fullmatch(self.name) and re.fullmatch("[0-9a-f]{64}", self.sha256)
         if not fits or (self.expires and not datetime.fromisoformat(self.expires).tzinfo):
-            raise ValueError(f"{self.name!r:.80} is not a key: it needs a name, a role and a SHA-256.")
+            raise ValueError(f"{self.name!r:.80} is not a key: it needs a name and a SHA-256.")
 
     @property
     def id(self) -> str:
@@ -56,8 +63,8 @@ class Keys:
 
     def __init__(self, path: Path | None = None, admin_key: str | None = None) -> None:
         self.path = path
-        self._own = [Key("admin-key", "admin", _hash(admin_key.encode()))] if admin_key else []
-        self._keys: Sequence[Key] = ()
+        own = [Key("admin-key", Role.ADMIN, _hash(admin_key.encode()))] if admin_key else []
+        self._own = self._keys = {key.sha256: key for key in own}
         self._seen: object = ()
 
     def __bool__(self) -> bool:
@@ -65,19 +72,16 @@ class Keys:
 
     def holder(self, given: bytes) -> Key | None:
         """The key that this is, unless it has expired."""
-        digest, found = _hash(given), None
-        for key in (*self._own, *self._current()):
-            if hmac.compare_digest(key.sha256, digest) and not key.expired:
-                found = key
-        return found
+        key = self._current().get(_hash(given))
+        return None if key is None or key.expired else key
 
-    def _current(self) -> Sequence[Key]:
+    def _current(self) -> Mapping[str, Key]:
         if self.path:
             mark = _mark(self.path)
             if mark != self._seen:
                 self._seen = mark
                 try:
-                    self._keys = read_keys(self.path)
+                    self._keys = {**self._own, **{key.sha256: key for key in read_keys(self.path)}}
                 except ConfigError as error:
                     _log.error("%s The keys read before stay valid.", error)
         return self._keys
@@ -86,7 +90,7 @@ class Keys:
 def read_keys(path: Path) -> list[Key]:
     """The keys of a file. Raises `ConfigError` where it cannot be read as one."""
     try:
-        return [Key(**fields) for fields in json.loads(path.read_bytes())["keys"]]
+        return [Key(**{**fields, "role": Role(fields["role"])}) for fields in json.loads(path.read_bytes())["keys"]]
     except FileNotFoundError as error:
         raise ConfigError(f"There is no file of keys {path}. Make it: python -m server keys add NAME.") from error
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -131,7 +135,9 @@ _FILE = click.option(
 @commands.command()
 @_FILE
 @click.argument("name")
-@click.option("--role", type=click.Choice(ROLES), default="read", show_default=True, help="What it opens.")
+@click.option(
+    "--role", type=click.Choice([role.value for role in Role]), default="read", show_default=True, help="What it opens."
+)
 @click.option("--days", type=click.IntRange(1, 36_500), help="Days until it expires.  [default: never]")
 def add(path: Path, name: str, role: str, days: int | None) -> None:
     """Make a key and show it, once: the file has its hash only."""
@@ -143,7 +149,7 @@ def add(path: Path, name: str, role: str, days: int | None) -> None:
     # The beginning lets scanners of leaked secrets know it.
     secret, now = "similarity_" + secrets.token_urlsafe(32), datetime.now(UTC)
     ends = (now + timedelta(days)).isoformat(timespec="seconds") if days else None
-    key = Key(name, role, _hash(secret.encode()), now.isoformat(timespec="seconds"), ends)
+    key = Key(name, Role(role), _hash(secret.encode()), now.isoformat(timespec="seconds"), ends)
     _write_keys(path, [*keys, key])
     click.echo(secret)
     click.echo(f"This is the {role} key {key.id} of {name}. It is not shown again.", err=True)

@@ -1,53 +1,50 @@
-"""Who may pass: every route under /v1 asks for a key that may read, where there is a file of keys, and a route that is
-marked `@require("admin")` for an admin's, always.
+"""Authentication: nobody passes without the key that the route requires, before a body is read or a parameter checked.
 
-It is asked before a body is read or a parameter looked at.
+Where there is no file of keys, what requires `read` is open. Where there is no key at all, there are no admin routes.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from flask import Flask, request
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Forbidden, NotFound, Unauthorized
+from werkzeug.exceptions import Forbidden, HTTPException, NotFound, Unauthorized
 
-from server.middleware.api_keys import Keys
+from server.middleware.api_keys import Keys, Role
+from server.problems import http_problem
+from server.telemetry.environ import HOLDER
 
-HOLDER = "similarity.key"  # in the WSGI environment: the name of the key that was shown
-_View = TypeVar("_View", bound=Callable[..., Any])
-
-
-def require(role: Literal["read", "admin"]) -> Callable[[_View], _View]:
-    """Mark a view, nearest to it of all decorators, as one that asks for a key of this role."""
-
-    def mark(view: _View) -> _View:
-        view.role = role  # type: ignore[attr-defined]
-        return view
-
-    return mark
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-def guard(app: Flask, keys: Keys) -> None:
-    """Let nobody in without the key that the route asks for; admin routes do not exist where there are no keys."""
+class Auth:
+    """WSGI middleware that checks keys. `role_of` tells which role a request requires."""
 
-    @app.before_request
-    def check() -> None:
-        view = app.view_functions.get(request.endpoint or "")
-        role = getattr(view, "role", "read" if request.path.startswith("/v1/") else "")
+    def __init__(self, app: "WSGIApplication", keys: Keys, role_of: "Callable[[WSGIEnvironment], Role | None]") -> None:
+        self._app, self._keys, self._role_of = app, keys, role_of
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        try:
+            self._check(environ, self._role_of(environ))
+        except HTTPException as error:
+            return http_problem(error)(environ, start_response)
+        return self._app(environ, start_response)
+
+    def _check(self, environ: "WSGIEnvironment", role: Role | None) -> None:
         # A browser asks with OPTIONS, before it shows a key, whether it may.
-        if not role or request.method == "OPTIONS" or (role == "read" and keys.path is None):
+        if role is None or environ["REQUEST_METHOD"] == "OPTIONS" or (role is Role.READ and self._keys.path is None):
             return
-        if not keys:
+        if not self._keys:
             raise NotFound
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         # WSGI hands headers over as latin-1.
-        key = keys.holder(given.strip().encode("latin-1", "replace")) if scheme.lower() == "bearer" else None
+        key = self._keys.holder(given.strip().encode("latin-1", "replace")) if scheme.lower() == "bearer" else None
         if key is None:
             why = "wrong, or has expired" if scheme else "missing"
             raise Unauthorized(
                 f"The key is {why}. Send it as 'Authorization: Bearer <key>'.",
                 www_authenticate=WWWAuthenticate("bearer", {"realm": "image-similarity"}),
             )
-        if role == "admin" != key.role:
+        if role is Role.ADMIN and key.role is not Role.ADMIN:
             raise Forbidden(f"The key of {key.name} may read only. Use one of the role admin.")
-        request.environ[HOLDER] = key.name
+        environ[HOLDER] = key.name

@@ -1,37 +1,50 @@
-"""How answers go out: not again to who has them, compressed where that is worth it, and to pages of which origins."""
+"""HTTP caching: an answer with an `ETag` is not sent again to who has it."""
 
-from flask import Flask, Response, request
-from flask_compress import Compress
-from flask_cors import CORS
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.http import parse_etags, unquote_etag
+from werkzeug.wsgi import ClosingIterator
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 # What is smaller is there with the first packets anyway, and most answers are.
 WORTH_COMPRESSING = 8192
+_VARY = "Vary", "Accept-Encoding"
 # Caches may keep an answer, but ask each time: when a shop goes back to another snapshot, that shows at once.
-CACHING = "no-cache"
-_TOLD = ["X-Request-ID", "ETag", "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"]
+_CACHE_CONTROL = "Cache-Control", "no-cache"
+_OF_A_BODY = ("content-type", "content-length", "content-encoding")
 
 
-def deliver(app: Flask, origins: str | None = None) -> None:
-    """Answer 304, compress, and let pages of these origins, comma separated, read the answers."""
+class Caching:
+    """WSGI middleware that answers 304, and tells caches what an answer depends on."""
 
-    @app.after_request
-    def once(response: Response) -> Response:
-        tag, _ = response.get_etag()
-        if tag and response.status_code == 200 and request.method in ("GET", "HEAD"):
-            response.headers.setdefault("Cache-Control", CACHING)
-            if request.if_none_match.contains_weak(tag):
-                response.status_code = 304
-                response.set_data(b"")
-                for name in ("Content-Type", "Content-Length", "Content-Encoding"):
-                    response.headers.pop(name, None)
-        return response
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
 
-    app.config.update(
-        COMPRESS_ALGORITHM=["gzip"],
-        COMPRESS_MIN_SIZE=WORTH_COMPRESSING,
-        COMPRESS_STREAMS=False,
-        COMPRESS_EVALUATE_CONDITIONAL_REQUEST=False,  # `once` does, later
-    )
-    Compress(app)
-    if origins:
-        CORS(app, origins=origins.split(","), expose_headers=_TOLD, max_age=600)
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        unchanged = False
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            nonlocal unchanged
+            named = {name.lower(): value for name, value in headers}
+            if "vary" not in named:
+                headers = [*headers, _VARY]
+            if "etag" in named and status.startswith("200") and environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+                if "cache-control" not in named:
+                    headers = [*headers, _CACHE_CONTROL]
+                unchanged = _has(environ, named["etag"])
+                if unchanged:
+                    headers = [header for header in headers if header[0].lower() not in _OF_A_BODY]
+                    status = "304 NOT MODIFIED"
+            return start_response(status, headers, *error)
+
+        body = self._app(environ, start)
+        return ClosingIterator((), getattr(body, "close", None)) if unchanged else body
+
+
+def _has(environ: "WSGIEnvironment", etag: str) -> bool:
+    """Whether the client has the answer with this `ETag` already."""
+    given = environ.get("HTTP_IF_NONE_MATCH")
+    return bool(given) and parse_etags(given).contains_weak(unquote_etag(etag)[0] or "")

@@ -1,6 +1,6 @@
-"""The quick way to the question that is asked most, past Flask: products like a product, with nothing but `k` wanted.
+"""The fast path for the question that is asked most, past Flask: products like a product, with nothing but `k` wanted.
 
-Whatever is not exactly that, or has no answer, goes the long way, which answers the same.
+Whatever is not exactly that, or has no answer, goes on to Flask, which answers the same.
 """
 
 import re
@@ -8,10 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from werkzeug.http import parse_etags
-
-from server.middleware.caching import CACHING, WORTH_COMPRESSING
-from server.telemetry.metrics import ROUTE
+from server.middleware.caching import WORTH_COMPRESSING
 from shared.search.params import MOST, TEN, SearchParams
 from shared.snapshot.view import SnapshotView
 
@@ -19,9 +16,15 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 RULE = "/v1/<department>/<domain>/products/<id:product_id>/similar"
-_PATH = re.compile("/v1/([^/]+/[^/]+)/products/(.+)/similar", re.DOTALL)
+# /v1/products/.. is the route over all partitions.
+_PATH = re.compile("/v1/((?!products/)[^/]+/[^/]+)/products/(.+)/similar", re.DOTALL)
 _K = re.compile("k=([0-9]{1,4})")
 _only = lru_cache(MOST)(SearchParams)
+
+
+def is_fast(environ: "WSGIEnvironment") -> bool:
+    """Whether a request is for `RULE`, and so may go the fast path."""
+    return environ["REQUEST_METHOD"] == "GET" and _PATH.fullmatch(environ["PATH_INFO"]) is not None
 
 
 class FastPath:
@@ -40,14 +43,8 @@ class FastPath:
         if found is None:
             return self._app(environ, start_response)
         snapshot, body = found
-        environ[ROUTE] = "GET", RULE
-        tag, caching = ("ETag", f'"{snapshot.tag}"'), [("Vary", "Accept-Encoding"), ("Cache-Control", CACHING)]
-        given = environ.get("HTTP_IF_NONE_MATCH")
-        if given and parse_etags(given).contains_weak(snapshot.tag):
-            start_response("304 NOT MODIFIED", [tag, *caching])
-            return []
         content = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-        start_response("200 OK", [tag, *content, *caching])
+        start_response("200 OK", [("ETag", f'"{snapshot.tag}"'), *content])
         return [body]
 
     def _answer(self, environ: "WSGIEnvironment") -> tuple[SnapshotView, bytes] | None:
@@ -61,5 +58,5 @@ class FastPath:
             answer = self._ask(partition, product_id, _only(int(k[1])) if k else TEN)
             worth = len(answer[1]) >= WORTH_COMPRESSING and "HTTP_ACCEPT_ENCODING" in environ
             return None if worth else answer
-        except Exception:  # the long way fails too, and tells of it
+        except Exception:  # Flask fails too, and tells of it
             return None

@@ -1,23 +1,28 @@
-"""How often each key may ask, or each address where there are no keys: one count for all processes of a server.
+"""Rate limits: how often each key may ask, or each address where there are no keys, counted over all workers.
 
-`limits` counts in memory of one process or in a service of its own. This counts in an SQLite file that lives as long as
-the server: dividing the rate among workers would give a client that keeps one connection only its worker's share.
+`limits`, whose syntax rates have, counts in memory of one process or in a service of its own. This counts in an SQLite
+file that lives as long as the server: dividing the rate among workers would give a client that keeps one connection
+only its worker's share.
 """
 
 import logging
 import sqlite3
 import threading
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import limits
-from flask import Flask, Response, g, request
-from limits.storage import Storage
-from limits.strategies import FixedWindowRateLimiter
 from werkzeug.exceptions import TooManyRequests
 
-from server.middleware.auth import HOLDER
+from server.problems import http_problem
+from server.telemetry.environ import HOLDER
 from shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _log = logging.getLogger(__name__)
 _TABLE = """
@@ -27,58 +32,37 @@ _TABLE = """
     CREATE INDEX IF NOT EXISTS by_end ON counts (ends);
 """
 _COUNT = """
-    INSERT INTO counts VALUES (:key, :amount, :now + :expiry) ON CONFLICT (key) DO UPDATE SET
-    count = CASE WHEN ends <= :now THEN 0 ELSE count END + :amount,
-    ends = CASE WHEN ends <= :now THEN :now + :expiry ELSE ends END
-    RETURNING count
+    INSERT INTO counts VALUES (:key, 1, :now + :seconds) ON CONFLICT (key) DO UPDATE SET
+    count = CASE WHEN ends <= :now THEN 1 ELSE count + 1 END,
+    ends = CASE WHEN ends <= :now THEN :now + :seconds ELSE ends END
+    RETURNING count, ends
 """
 
 
-class Counts(Storage):
-    """A `limits` storage in an SQLite file, or in memory without one. For many threads and processes."""
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How often somebody asked since a window began, and when it ends: seconds since 1970."""
 
-    STORAGE_SCHEME = None
-    base_exceptions = sqlite3.Error
+    count: int
+    ends: float
+
+
+class Counts:
+    """Counts in an SQLite file, or in memory without one. For many threads and processes."""
 
     def __init__(self, path: Path | None = None) -> None:
-        super().__init__()
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
         self._database.executescript(_TABLE)
 
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+    def hit(self, key: str, seconds: int) -> Window:
+        """Count a request in the window that runs, or in a new one of so many seconds. Raises `sqlite3.Error`."""
         now = time.time()
         with self._lock:
-            ((count,),) = self._database.execute(
-                _COUNT, {"key": key, "amount": amount, "now": now, "expiry": expiry}
-            ).fetchall()
-            if count == amount:  # a window begins, so others may have ended
+            (row,) = self._database.execute(_COUNT, {"key": key, "now": now, "seconds": seconds}).fetchall()
+            if row[0] == 1:  # a window begins, so others may have ended
                 self._database.execute("DELETE FROM counts WHERE ends <= ?", (now,))
-        return int(count)
-
-    def get(self, key: str) -> int:
-        return int(self._row(key)[0])
-
-    def get_expiry(self, key: str) -> float:
-        return self._row(key)[1]
-
-    def check(self) -> bool:
-        return True
-
-    def reset(self) -> int | None:
-        with self._lock:
-            return self._database.execute("DELETE FROM counts").rowcount
-
-    def clear(self, key: str) -> None:
-        with self._lock:
-            self._database.execute("DELETE FROM counts WHERE key = ?", (key,))
-
-    def _row(self, key: str) -> tuple[int, float]:
-        now = time.time()
-        with self._lock:
-            rows = self._database.execute("SELECT count, ends FROM counts WHERE key = ? AND ends > ?", (key, now))
-            found: tuple[int, float] | None = rows.fetchone()
-        return found or (0, now)
+        return Window(*row)
 
 
 def parse_rate(text: str) -> limits.RateLimitItem:
@@ -89,28 +73,28 @@ def parse_rate(text: str) -> limits.RateLimitItem:
         raise ConfigError(f"RATE is {text!r}; it must be such as 600, 600/minute or 10/second.") from error
 
 
-def limit(app: Flask, rate: str, path: Path | None) -> None:
-    """Let each key, or each address, ask what is under /v1 only so often. To be called after `guard`."""
-    allowed, limiter = parse_rate(rate), FixedWindowRateLimiter(Counts(path))
+class RateLimits:
+    """WSGI middleware, behind `Auth`, that answers 429 to who asks too often for what is below /v1."""
 
-    @app.before_request
-    def check() -> None:
-        if not request.path.startswith("/v1/") or request.method == "OPTIONS":
-            return
-        who = request.environ.get(HOLDER) or request.remote_addr or ""
+    def __init__(self, app: "WSGIApplication", rate: str, path: Path | None) -> None:
+        self._app, self._rate, self._counts = app, parse_rate(rate), Counts(path)
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] == "OPTIONS" or not environ["PATH_INFO"].lstrip("/").startswith("v1/"):
+            return self._app(environ, start_response)
         try:
-            passes, stats = limiter.hit(allowed, who), limiter.get_window_stats(allowed, who)
+            window = self._counts.hit(environ.get(HOLDER) or environ.get("REMOTE_ADDR", ""), self._rate.get_expiry())
         except sqlite3.Error as error:  # a full disk stops no shop
             _log.error("Requests cannot be counted, so no limit holds: %s", error)
-            return
-        seconds = max(1, round(stats.reset_time - time.time()))
-        g.rate = {"Limit": allowed.amount, "Remaining": stats.remaining, "Reset": seconds}
-        if not passes:
-            raise TooManyRequests(
-                f"More than {allowed} were asked. Ask again in {seconds} seconds.", retry_after=seconds
-            )
+            return self._app(environ, start_response)
+        left, seconds = self._rate.amount - window.count, max(1, round(window.ends - time.time()))
+        told = {"Limit": self._rate.amount, "Remaining": max(0, left), "Reset": seconds}
+        more = [(f"RateLimit-{name}", str(value)) for name, value in told.items()]
 
-    @app.after_request
-    def tell(response: Response) -> Response:
-        response.headers.extend({f"RateLimit-{name}": str(value) for name, value in g.get("rate", {}).items()})
-        return response
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            return start_response(status, [*headers, *more], *error)
+
+        if left >= 0:
+            return self._app(environ, start)
+        why = f"More than {self._rate} were asked. Ask again in {seconds} seconds."
+        return http_problem(TooManyRequests(why, retry_after=seconds))(environ, start)

@@ -1,5 +1,5 @@
-"""What every request passes first, whatever answers it: its id, headers that make browsers careful, the clock, a
-line in the log."""
+"""The request log: an id for every request, whatever answers it, a line in the log and in the metrics, and headers that
+make browsers careful."""
 
 import logging
 import re
@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from server.middleware.auth import HOLDER
+from server.telemetry.environ import HOLDER, ROUTE
 from server.telemetry.logs import request_id
-from server.telemetry.metrics import ROUTE, answered
+from server.telemetry.metrics import answered
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -25,7 +25,7 @@ _NONE = ("", "none")  # anybody can make up methods and paths
 
 
 class RequestLog:
-    """A WSGI application before the one that answers."""
+    """WSGI middleware in front of all other."""
 
     def __init__(self, app: "WSGIApplication") -> None:
         self._app = app

@@ -19,7 +19,8 @@ from server.__main__ import main
 from server.app import create_app
 from server.config import ServerConfig
 from server.middleware.api_keys import Keys, read_keys
-from server.middleware.auth import guard, require
+from server.middleware.auth import Auth
+from server.middleware.routes import Routes, require
 from server.serving.snapshots import Snapshots
 from shared.errors import ConfigError
 from tests.conftest import ROOT, serving, snapshot_of, unit
@@ -148,7 +149,7 @@ def test_the_gate_is_before_the_view_and_leaves_its_signature_alone() -> None:
         asked.append(number)
         return "done"
 
-    guard(app, Keys(None, "secret"))
+    app.wsgi_app = Auth(app.wsgi_app, Keys(None, "secret"), Routes(app.url_map, app.view_functions).role_of)  # type: ignore[method-assign]
     assert app.test_client().put("/v1/5").status_code == 401
     assert asked == []
     assert app.test_client().put("/v1/5", **bearing("secret")).text == "done"

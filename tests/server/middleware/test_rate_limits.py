@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -72,11 +74,12 @@ def test_a_wrong_rate_is_said(rate: str) -> None:
 def test_counts_of_many_threads_and_connections_add_up_and_are_forgotten(tmp_path: Path) -> None:
     several = [Counts(tmp_path / "counts") for _ in range(4)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: several[number % 4].incr("who", 60), range(400)))
-    assert several[0].get("who") == 400
-    assert several[1].incr("brief", 0) == 1
-    assert several[2].incr("next", 60) == 1
-    assert several[3].reset() == 2
+        list(pool.map(lambda number: several[number % 4].hit("who", 60), range(400)))
+    assert several[0].hit("who", 60).count == 401
+    assert several[1].hit("brief", 0).count == 1
+    assert several[2].hit("next", 60).count == 1
+    with closing(sqlite3.connect(tmp_path / "counts")) as database:
+        assert database.execute("SELECT key FROM counts ORDER BY key").fetchall() == [("next",), ("who",)]
 
 
 def test_a_disk_that_is_full_stops_nobody(
