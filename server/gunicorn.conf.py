@@ -1,24 +1,19 @@
 """Configuration of gunicorn. The application is not preloaded: its threads would not survive the fork."""
 
 import os
+import signal
 import socket
 import struct
-import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
-from gunicorn import util
-
 from server.config import ServerConfig, tell_workers
+from server.gunicorn_worker import Worker
 from server.serving.reload_signal import ReloadSignal
 from server.serving.workers import Processes
 from server.telemetry.logs import OneLogger
 
-_STEP, _MOST_STEPS = 0.0001, 5  # seconds for each connection that a worker has
-
 logger_class = OneLogger
-worker_class = "gthread"
+worker_class = Worker
 threads = 24
 limit_request_line = 0  # product ids may be long
 keepalive = 5
@@ -35,30 +30,17 @@ def when_ready(server: Any) -> None:
     """
     reload_signal = ReloadSignal(ServerConfig.from_environment().data)
 
-    def look_again() -> None:
+    def look_again(*_: object) -> None:
         try:
             reload_signal.ring()
         except OSError as error:  # which would end the server
             server.log.error("Nobody can be told to look for new snapshots: %s", error)
 
-    server.handle_hup = look_again
+    signal.signal(signal.SIGHUP, look_again)  # in place of gunicorn's; each worker sets its own
     for listener in server.LISTENERS:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 5, 0))
     server.processes = Processes.begin()
     tell_workers(server.processes.folder, server.processes.metrics)
-
-
-def post_fork(server: Any, worker: Any) -> None:
-    """Say goodbye to clients beside the thread that accepts them, where gunicorn 27 waits 2 seconds for each."""
-    util.close_graceful = partial(ThreadPoolExecutor(8, "close").submit, util.close_graceful)
-    accept = worker.accept
-
-    def accept_in_turn(listener: Any) -> None:
-        """Let a worker with fewer connections come first, else the one that wakes first may take all of them."""
-        time.sleep(min(worker.nr_conns, _MOST_STEPS) * _STEP)
-        accept(listener)
-
-    worker.accept = accept_in_turn
 
 
 def child_exit(server: Any, worker: Any) -> None:
