@@ -1,6 +1,5 @@
 """The command line: `python -m bench --bench search`. Wiring only."""
 
-import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +10,7 @@ from rich.console import Console
 from bench.figure import Figure
 from bench.material import Material, Sizes
 from bench.report import Report, cells, machine
-from shared.errors import SimilarityError
+from shared.command_line import run
 
 # `load` first: memory that its processes have in common with this one would be counted by halves.
 BENCHES = ("load", "embed", "pipeline", "search", "serve")
@@ -48,14 +47,5 @@ def _seen(figures: Iterator[Figure], name: str) -> Iterator[Figure]:
         yield Figure(name, wrong=f"{type(error).__name__}: {error}".partition("\n")[0])
 
 
-def run() -> None:
-    """Run, and turn an error that is meant for people into one sentence and exit status 1."""
-    try:
-        main(prog_name="python -m bench")
-    except (SimilarityError, OSError) as error:
-        Console(stderr=True).print(f"Error: {error}", style="red", soft_wrap=True, highlight=False, markup=False)
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    run()
+    run(main, "bench")

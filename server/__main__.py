@@ -11,23 +11,14 @@ from server import cli as ask
 from server.config import OPTIONS, ServerConfig
 from server.middleware import api_keys as keys
 from server.middleware.rate_limits import parse_rate
-from shared.errors import SimilarityError
+from shared.command_line import DefaultGroup, run
 from shared.snapshot.directory import partitions
 from shared.storage.buckets import open_bucket
 
 _CONFIG = Path(__file__).with_name("gunicorn.conf.py")
 
 
-class _Commands(click.Group):
-    """Without a command's name, `serve` is meant."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] != "--help"):
-            args = ["serve", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group(cls=_Commands)
+@click.group(cls=DefaultGroup, default="serve")
 def main() -> None:
     """Answer questions about what looks alike."""
 
@@ -58,14 +49,5 @@ def serve(**options: Any) -> None:
     )
 
 
-def run() -> None:
-    """Run, and turn an error that is meant for people into one sentence and exit status 1."""
-    try:
-        main(prog_name="python -m server")
-    except (SimilarityError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    run()
+    run(main, "server")
