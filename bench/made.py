@@ -9,8 +9,10 @@ from shared.embedding.registry import load
 from shared.errors import SnapshotError
 from shared.index.neighbour_table import KEPT, NeighbourTable, build_neighbour_table
 from shared.index.product_table import ProductImage
+from shared.index.row_groups import RowGroups
 from shared.partition import Partition
 from shared.snapshot.directory import activate, exclusive
+from shared.snapshot.manifest import CatalogPart
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.writer import Draft, write_snapshot
 from shared.vectors.unit import Vectors, normalise
@@ -44,7 +46,19 @@ def snapshot_of(work: Path, products: int) -> tuple[Path, Snapshot]:
     except SnapshotError:
         vectors, near = clustered(products)
         images = [ProductImage(f"p{n}", f"i{n}", f"http://cdn/{n}.jpg", {"name": f"{n}!"}) for n in range(len(vectors))]
-        draft = Draft(partition, images, vectors, load("colour_grid"), None, "faiss", {}, {}, {}, b"", neighbours=near)
+        draft = Draft(
+            partition,
+            images,
+            vectors,
+            load("colour_grid"),
+            None,
+            "faiss",
+            CatalogPart("made"),
+            {},
+            b"{}",
+            b"",
+            neighbours=near,
+        )
         with exclusive(data, partition):
             activate(data, partition, write_snapshot(data, draft))
         return data, Snapshot.current(data, partition)
@@ -58,7 +72,7 @@ def clustered(products: int) -> tuple[Vectors, NeighbourTable]:
     for number, block in enumerate(vectors):
         noise = rng.standard_normal(block.shape, np.float32)
         block[:] = normalise(rng.standard_normal(_DIMENSION, np.float32) + _SPREAD * noise)
-        found = build_neighbour_table(block, np.arange(_CLUSTER + 1, dtype=np.int32))
+        found = build_neighbour_table(block, RowGroups(np.arange(_CLUSTER + 1, dtype=np.int32)))
         near.append((found.rows + np.int32(number * _CLUSTER), found.scores))
     rows, scores = (np.concatenate(parts) for parts in zip(*near, strict=True))
     return vectors.reshape(-1, _DIMENSION), NeighbourTable(rows, scores)

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import http.server
 import io
+import json
 import os
 import random
 import resource
@@ -24,6 +25,7 @@ import boto3
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
 from indexer.catalog.parsing import parse_catalog
 from indexer.ingest.cache import Cache
@@ -33,6 +35,7 @@ from shared.embedding.registry import load
 from shared.index.product_table import ProductImage
 from shared.partition import Partition
 from shared.snapshot.directory import activate, exclusive
+from shared.snapshot.manifest import CatalogPart, Quality
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.writer import Draft, write_snapshot
 from shared.storage.buckets import Bucket, open_bucket
@@ -181,9 +184,10 @@ def snapshot_of(
     of_rows = attributes or [{"name": f"{product}!"} for product in products]
     named = enumerate(zip(products, of_rows, strict=True))
     images = [ProductImage(product, f"i{n}", f"http://cdn/{n}.jpg", own) for n, (product, own) in named]
-    report = {"found": dict(found)}
+    report = json.dumps({"found": dict(found)}).encode()
+    known = TypeAdapter(Quality).validate_python(dict(quality))
     network = load(model)
-    draft = Draft(partition, images, vectors, network, None, "faiss", {"uri": "x"}, {}, report, b"row\n", dict(quality))
+    draft = Draft(partition, images, vectors, network, None, "faiss", CatalogPart("x"), {}, report, b"row\n", known)
     with exclusive(data, partition):
         activate(data, partition, write_snapshot(data, draft))
     return Snapshot.current(data, partition)

@@ -1,6 +1,6 @@
-"""What earlier runs fetched and embedded, so that only what changed is done again.
+"""Keep what runs fetched and embedded, so that only what changed is done again.
 
-<data>/cache/cache.sqlite    per URL: validators and content hash; per content hash: look, and vector per network
+<data>/cache/cache.sqlite    per URL: validators and content hash; per content hash: stats, and vector per network
 <data>/cache/images/ab/..    the bytes, by content hash, so that another network need not fetch them again
 """
 
@@ -150,14 +150,14 @@ class Cache:
                 return data
         return None
 
-    def look(self, content: str) -> PictureStats | None:
-        """What was measured of that content; None of what is no picture, or was decoded before looks were kept."""
+    def stats(self, content: str) -> PictureStats | None:
+        """What was measured of that content; None of what is no picture, or was decoded before this was kept."""
         query = "SELECT width, height, contrast, thumbnail FROM pictures WHERE content = ?"
         row = self._db.execute(query, (content,)).fetchone()
         return PictureStats(*row) if row else None
 
-    def put_look(self, content: str, look: PictureStats) -> None:
-        fields = (content, look.width, look.height, look.contrast, look.thumbnail)
+    def put_stats(self, content: str, stats: PictureStats) -> None:
+        fields = (content, stats.width, stats.height, stats.contrast, stats.thumbnail)
         self._db.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?)", fields)
 
     def embedded(self, fingerprint: str, contents: Iterable[str]) -> set[str]:

@@ -1,19 +1,19 @@
-"""Live changes go into an index run: what was put stands in the catalog, what was deleted or replaced is refused."""
+"""Merge live changes into a catalog: a product that was put gets rows; what was deleted or replaced is refused."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
-from typing import Any
 
 from indexer.catalog.parsing import Catalog, CatalogRow, RefusedRow
 from indexer.ingest.cache import Cache
 from indexer.ingest.download import Validators
 from shared.live.journal import UPLOADED, Change, Journal, Reading
 from shared.refusals import Kind, Refusal
+from shared.snapshot.manifest import LivePoint
 
 
-def fold(catalog: Catalog, journal: Journal, cache: Cache) -> tuple[Catalog, dict[str, Any]]:
-    """The catalog as it was changed live, and for the manifest up to which change; nothing where none was made.
+def merge_live_changes(catalog: Catalog, journal: Journal, cache: Cache) -> tuple[Catalog, LivePoint | None]:
+    """Return the catalog as it was changed live, and the last change in it; None where none was made.
 
     Uploaded images go into the cache; so do those that lie at a URL, to stand in where they cannot be fetched.
     """
@@ -25,9 +25,9 @@ def fold(catalog: Catalog, journal: Journal, cache: Cache) -> tuple[Catalog, dic
         for change in changes.values():
             rows += _rows(change, reading, cache, numbers)
     if not clock.seq:
-        return catalog, {}
-    live = {"journal": clock.journal, "seq": clock.seq}
-    return replace(catalog, rows=tuple(rows), refused=(*catalog.refused, *refused)), {"live": live}
+        return catalog, None
+    merged = replace(catalog, rows=tuple(rows), refused=(*catalog.refused, *refused))
+    return merged, LivePoint(clock.journal, clock.seq)
 
 
 def _rows(change: Change, reading: Reading, cache: Cache, numbers: Iterator[int]) -> list[CatalogRow]:

@@ -1,4 +1,4 @@
-"""What a picture looks like in few numbers, measured when it is decoded, and how far two pictures are apart by them."""
+"""Measure a picture in few numbers when it is decoded, and tell by them how far two pictures are apart."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,7 +11,7 @@ from shared.images.decode import Decoded
 
 _Pixels: TypeAlias = NDArray[np.int16]
 
-# What `look` needs of a picture's longer edge, in pixels.
+# What `measure_picture` needs of a picture's longer edge, in pixels.
 EDGE = 128
 _SIDE, _MARGIN = 32, 4
 # So that half a pixel's shift is no difference.
@@ -35,7 +35,7 @@ class PictureStats:
     thumbnail: bytes
 
 
-def look(seen: Decoded) -> PictureStats:
+def measure_picture(seen: Decoded) -> PictureStats:
     """Measure a picture."""
     image = Image.fromarray(seen.picture)
     thumbnail = image.resize((_SIDE, _SIDE), Image.Resampling.BOX).tobytes()

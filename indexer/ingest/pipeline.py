@@ -18,13 +18,14 @@ from indexer.catalog.parsing import Catalog, CatalogRow
 from indexer.ingest.cache import Cache, Known, content_hash
 from indexer.ingest.download import Downloader, Fetched, Limits, Unchanged
 from indexer.ingest.ledger import Ledger
-from indexer.ingest.picture_stats import EDGE, PictureStats, look
+from indexer.ingest.picture_stats import EDGE, PictureStats, measure_picture
 from indexer.ingest.report import RunReport
 from indexer.progress import Bar
 from shared.embedding.embedder import Embedder, EmbedderSpec
 from shared.errors import RunStopped
 from shared.images.decode import Picture, decode_sized
 from shared.index.product_table import ProductImage
+from shared.index.row_groups import RowGroups
 from shared.live.journal import UPLOADED
 from shared.refusals import Kind, Refusal
 from shared.storage.url_template import UrlTemplate
@@ -37,10 +38,11 @@ _PATIENCE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """What a run yields: images grouped by product; row by row their content hashes and the network's raw vectors; how
-    many of a vector's values are the head; and the report."""
+    """What the pipeline yields: images, and the groups that products make of them; row by row their content hashes and
+    the network's raw vectors, `plain` values of each being the head; and the report."""
 
     images: Sequence[ProductImage]
+    groups: RowGroups
     contents: Sequence[str]
     raw: Vectors
     plain: int
@@ -69,7 +71,8 @@ def index_images(catalog: Catalog, template: UrlTemplate, embedder: Embedder, ca
     vectors = cache.vectors(spec.fingerprint, contents.values(), spec.dimension)
     images = [ProductImage(row.product_id, row.image_id, ledger.located[row], row.attributes) for row in contents]
     report = ledger.report(contents, spec.name, time.monotonic() - started)
-    return Indexed(images, list(contents.values()), vectors, spec.plain_dimension, report)
+    groups = RowGroups.of(image.product_id for image in images)
+    return Indexed(images, groups, list(contents.values()), vectors, spec.plain_dimension, report)
 
 
 def fetch_images(
@@ -191,8 +194,8 @@ class _Run:
         if isinstance(prepared, Refusal):
             self._ledger.bad[content] = prepared
             return prepared
-        picture, seen = prepared
-        self._cache.put_look(content, seen)
+        picture, stats = prepared
+        self._cache.put_stats(content, stats)
         self._embedding.add(content)
         await self._queue.put((content, picture))
         return content
@@ -235,7 +238,7 @@ class _Run:
 def _prepared(data: bytes, spec: EmbedderSpec) -> tuple[Picture, PictureStats] | Refusal:
     """The picture as the network takes it, and what is measured of it."""
     found = decode_sized(data, edge=max(spec.edge(several=False), EDGE))
-    return found if isinstance(found, Refusal) else (spec.square(found.picture), look(found))
+    return found if isinstance(found, Refusal) else (spec.square(found.picture), measure_picture(found))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,21 +1,22 @@
-"""What a catalog teaches about its own likeness, in seconds of linear algebra: chooses the recipe of `fitting`.
+"""Choose the metric that a catalog teaches, in seconds of linear algebra: which parts of the recipe in `fit` are used.
 
 Two teachers, either or both: products with several images show which differences do not matter, and unlabelled user
 photos show how photos differ from packshots. Every part is fitted on one half of the material and judged on the other,
 and left out unless it wins there; what is kept is then fitted on all of it.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.metric.fit import Features, Owners, Recipe, fit, placed
+from indexer.metric.fit import Features, Owners, fit, placed
+from shared.snapshot.manifest import LearnedPart, Middle, PhotoUse, Recipe
 from shared.vectors.projection import Projection, photo_vector, rooted
-from shared.vectors.unit import Vectors
+from shared.vectors.unit import Vectors, normalise
 
 ENOUGH_PHOTOS = 200  # below these, nothing is learned from them
 _FEW = 20  # products with several images, below which nothing is learned from them
@@ -26,17 +27,28 @@ _MUCH = 0.01  # for the head to come back beside a middle that surpasses it: hel
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
-    """`vectors` `(n, k)`: the catalog's rows in the learned space; `report`: which parts won, and by how much."""
+class Metric:
+    """The space that is searched: `vectors` `(n, k)`, the catalog's unit vectors in it, and what was learned, which is
+    None where nothing was to be."""
 
     projection: Projection | None
     vectors: Vectors
-    report: dict[str, Any]
+    learned: LearnedPart | None = None
+
+    @classmethod
+    def plain(cls, raw: Vectors, width: int) -> "Metric":
+        """The network's own space: the first `width` values of raw vectors `(n, d)`."""
+        return cls(None, normalise(raw[:, :width]))
 
     @property
     def recipe(self) -> Recipe:
-        """The parts that products alone can judge: all but `photos`."""
-        return replace(Recipe(**self.report["parts"]), photos="")
+        """The parts that products alone can judge."""
+        return without_photos(self.learned)
+
+
+def without_photos(learned: LearnedPart | None) -> Recipe:
+    """The parts of a learned metric that products alone can judge: all but `photos`."""
+    return replace(learned.parts, photos=PhotoUse.UNUSED) if learned else Recipe()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +111,7 @@ def several(owners: Owners) -> bool:
     return bool(np.count_nonzero(np.bincount(owners) > 1) >= _FEW)
 
 
-def learn(raw: Vectors, owners: Owners, plain: int, photos: Vectors | None = None) -> Learned:
+def learn(raw: Vectors, owners: Owners, plain: int, photos: Vectors | None = None) -> Metric:
     """Learn from a catalog's raw vectors `(n, d)`, `plain` values of each being its head, the number of each one's
     product `(n,)`, and raw vectors of unlabelled photos `(m, d)`."""
     images = Features(raw, plain)
@@ -111,25 +123,25 @@ def learn(raw: Vectors, owners: Owners, plain: int, photos: Vectors | None = Non
         judge = cache(partial(_found, raw[some], few_owners, plain, side))
         recipe = _climb(recipe, [{"centre": True}, {"centre": True, "within": True}], judge, figures)
         if few.has_middle:
-            recipe = _climb(recipe, [{"middle": "instead"}], judge, figures)
-            recipe = _climb(recipe, [{"middle": "beside"}], judge, figures, _MUCH if recipe.middle else _GAIN)
+            recipe = _climb(recipe, [{"middle": Middle.INSTEAD}], judge, figures)
+            recipe = _climb(recipe, [{"middle": Middle.BESIDE}], judge, figures, _MUCH if recipe.middle else _GAIN)
         recipe = _climb(recipe, [{"pull": True}], judge, figures)
     shown = None
     if photos is not None and len(photos) >= ENOUGH_PHOTOS:
         shown = Features(photos[np.random.default_rng(0).permutation(len(photos))[:_MOST]], plain)
         # Centring on the photos' own mean is not judged: agreement cannot tell a space with an offset from one without.
-        recipe = replace(recipe, photos="centre")
+        recipe = replace(recipe, photos=PhotoUse.CENTRE)
         ways = [{"photos": way} for way in _ways(few, few_owners, shown, recipe)]
         half = np.arange(len(shown)) < len(shown) // 2
         taught, held = shown.rows(half), shown.rows(~half)
         recipe = _climb(recipe, ways, lambda trial: _agreed(few, few_owners, taught, held, trial), figures)
     projection, vectors = fit(images, owners, shown, recipe, smaller=True)
-    return Learned(projection, vectors, {"parts": asdict(recipe), "judged": figures})
+    return Metric(projection, vectors, LearnedPart(recipe, figures))
 
 
 def _climb(
     recipe: Recipe,
-    parts: Iterable[dict[str, Any]],
+    parts: Iterable[Mapping[str, Any]],
     judge: Callable[[Recipe], float],
     figures: dict[str, float],
     gain: float = _GAIN,
@@ -151,12 +163,12 @@ def _signed(images: Features) -> bool:
 
 
 def _found(raw: Vectors, owners: Owners, plain: int, side: NDArray[np.int64], recipe: Recipe) -> float:
-    """How often an image that was held out finds its product first."""
+    """The share of held-out images that find their product first."""
     right = [fold.first_answers(raw) == owners[fold.asks] for fold in _folds(raw, owners, plain, recipe, side)]
     return float(np.concatenate(right).mean())
 
 
-def _ways(images: Features, owners: Owners, shown: Features, recipe: Recipe) -> list[str]:
+def _ways(images: Features, owners: Owners, shown: Features, recipe: Recipe) -> list[PhotoUse]:
     """The ways to use photos that may be tried beyond centring.
 
     To follow photos, products need some of their own: photos of a few products only would draw all to those, and their
@@ -166,8 +178,8 @@ def _ways(images: Features, owners: Owners, shown: Features, recipe: Recipe) -> 
     shares = _shares(_answers(placed(projection, shown, 1), rows, owners))
     products = len(np.unique(owners))
     if len(shown) < _PHOTOS_EACH * products or 1 / (shares**2).sum() < _COVERED * products:
-        return ["whiten"]
-    return ["whiten", "adapt"] + ["teach"] * (shown.has_middle and not recipe.middle)
+        return [PhotoUse.WHITEN]
+    return [PhotoUse.WHITEN, PhotoUse.ADAPT] + [PhotoUse.TEACH] * (shown.has_middle and not recipe.middle)
 
 
 def _agreed(images: Features, owners: Owners, photos: Features, held: Features, recipe: Recipe) -> float:

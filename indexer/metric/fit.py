@@ -1,4 +1,4 @@
-"""Fits the space that is searched to a catalog, by a recipe: which parts of the method are used.
+"""Fit the space that is searched to a catalog, by a recipe, which says what parts of the method are used.
 
 - `root`: signed square roots. Every other part begins with them; alone they are for networks whose values have signs,
   because a few of those are far larger than the others.
@@ -20,6 +20,7 @@ from functools import cached_property, reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.snapshot.manifest import Middle, PhotoUse, Recipe
 from shared.vectors.projection import Block, Projection, joined, pulled, rooted
 from shared.vectors.unit import Vectors, blocks, normalise
 
@@ -29,18 +30,6 @@ DIMENSION = 256
 _RIDGE, _SPREAD = 0.3, -0.15
 _ROUNDS, _SHARPNESS, _KEPT = 12, 10.0, 0.5
 _LESSONS, _TAUGHT_SHARPNESS = 4, 25.0
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Which parts are used."""
-
-    root: bool = False
-    centre: bool = False
-    within: bool = False
-    middle: str = ""
-    pull: bool = False
-    photos: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,16 +84,16 @@ def fit(
     if recipe == Recipe():
         return None, images.plain
     shown = photos if recipe.photos else None
-    starts = [0] * (recipe.middle != "instead") + [images.width] * bool(recipe.middle)
+    starts = [0] * (recipe.middle != Middle.INSTEAD) + [images.width] * bool(recipe.middle)
     projection = Projection(tuple(_block(start, images, owners, shown, recipe, smaller) for start in starts))
     rows = placed(projection, images, 0)
     if recipe.pull:
         rows = pulled(rows, _means(rows, owners)[owners])
-    if shown is None or recipe.photos not in ("adapt", "teach"):
+    if shown is None or recipe.photos not in (PhotoUse.ADAPT, PhotoUse.TEACH):
         return projection, rows
     asked = placed(projection, shown, 1)
     rows = normalise(_KEPT * rows + (1 - _KEPT) * _adapted(_means(rows, owners), asked)[owners])
-    if recipe.photos == "adapt":
+    if recipe.photos == PhotoUse.ADAPT:
         return projection, rows
     taught, products = _taught(asked @ _means(rows, owners).T, shown.middle, images.width)
     return Projection((*projection.blocks, taught)), joined([rows, products[owners]])
@@ -127,7 +116,7 @@ def _block(
     matrix = None
     if recipe.within:
         matrix = whitening(_within(part, owners), _RIDGE)
-    elif shown and recipe.photos != "centre":
+    elif shown and recipe.photos != PhotoUse.CENTRE:
         matrix = _spread(shown.middle) if start else shown.spread
     if smaller and (part if matrix is None else matrix).shape[1] > DIMENSION and len(part) > 4 * DIMENSION:
         axes = _principal(part, Block(start, centre[None], matrix))

@@ -8,7 +8,7 @@ precision of the first 10, where every product of the photo's category is right.
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ from rich.table import Table
 
 from indexer.catalog.parsing import parse_catalog
 from indexer.ingest.cache import Cache, read_file
-from indexer.metric.choose import folds, sample, several
-from indexer.metric.fit import Recipe
+from indexer.metric.choose import folds, sample, several, without_photos
 from indexer.progress import Bar
 from indexer.quality.simulated_photo import photographed
 from shared.embedding.embedder import Embedder
@@ -162,9 +161,8 @@ def held_out_outcomes(snapshot: Snapshot, cache: Cache) -> list[Outcome]:
     if cache.embedded(fingerprint, contents) != set(contents):
         return []
     raw = cache.vectors(fingerprint, contents, snapshot.spec.dimension)
-    parts = snapshot.manifest.quality.get("learned", {}).get("parts")
+    recipe = without_photos(snapshot.manifest.quality.learned)
     outcomes = []
-    recipe = replace(Recipe(**parts), photos="") if parts else Recipe()
     for fold in folds(raw, owners[some], snapshot.spec.plain_dimension, recipe):
         rest = np.delete(some, fold.asks)
         for row in np.random.default_rng(0).permutation(fold.asks)[: _HELD_OUT // 2].tolist():

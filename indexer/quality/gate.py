@@ -15,21 +15,26 @@ def objections(new: Snapshot, current: Snapshot, most: float) -> list[str]:
     fall."""
     found = []
     was, now = current.manifest.quality, new.manifest.quality
-    if now["estimated_by"] == was.get("estimated_by") and now["estimate"] < was["estimate"] - most:
+    if now.estimated_by == was.estimated_by and _fell(was.estimate, now.estimate, most):
         found.append(
-            f"The estimated quality ({now['estimated_by']}, R@1) fell from {was['estimate']:.3f} to "
-            f"{now['estimate']:.3f}. {_worse(_found(new), _found(current))}"
+            f"The estimated quality ({now.estimated_by}, R@1) fell from {was.estimate:.3f} to "
+            f"{now.estimate:.3f}. {_worse(_found(new), _found(current))}"
         )
-    if now["coverage"] < was.get("coverage", 0) - most:
+    if _fell(was.coverage, now.coverage, most):
         found.append(
-            f"The share of the catalog's products that could be indexed fell from {was['coverage']:.3f} to "
-            f"{now['coverage']:.3f}: see refused.csv in {new.folder}."
+            f"The share of the catalog's products that could be indexed fell from {was.coverage:.3f} to "
+            f"{now.coverage:.3f}: see refused.csv in {new.folder}."
         )
     if new.products.count < _LEFT * current.products.count:
         found.append(
             f"Only {new.products.count:,} products are left of {current.products.count:,}: is the catalog whole?"
         )
     return found
+
+
+def _fell(before: float | None, after: float | None, most: float) -> bool:
+    """Whether a figure that both snapshots know fell by more than `most`."""
+    return before is not None and after is not None and after < before - most
 
 
 def _worse(now: Mapping[str, float], was: Mapping[str, float]) -> str:

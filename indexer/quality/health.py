@@ -1,4 +1,4 @@
-"""What is wrong with a catalog's pictures and categories, from what a run knows anyway: as CSV and as a page."""
+"""Find faults of a catalog's pictures and categories in what a run knows anyway; report them as CSV and as a page."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from indexer.ingest.report import RunReport
 from shared.errors import ConfigError
 from shared.images.gallery import Row, Section, Tile, page
 from shared.index.neighbour_table import NeighbourTable
-from shared.index.product_table import ProductImage, starts
+from shared.index.product_table import ProductImage
 from shared.refusals import LIVE, Kind
 from shared.storage.files import replace_atomically
 
@@ -66,16 +66,16 @@ class Finding:
         return str(self.kind), self.image.product_id, self.image.image_id, self.related
 
 
-def find(done: Indexed, near: NeighbourTable, look: Callable[[str], PictureStats | None]) -> list[Finding]:
-    """All findings, kind by kind, the surest first. `near` is the table of the run's products; `look` tells what was
+def find(indexed: Indexed, near: NeighbourTable, stats: Callable[[str], PictureStats | None]) -> list[Finding]:
+    """All findings, kind by kind, the surest first. `near` is the table of the run's products; `stats` tells what was
     measured of a content, if it was."""
     found: dict[Fault, list[Finding]] = {kind: [] for kind in Fault}
-    found[Fault.DEAD] = list(_dead(done.report, done.images))
+    found[Fault.DEAD] = list(_dead(indexed.report, indexed.images))
     uses: dict[str, dict[str, ProductImage]] = {}
     unfit = set()
-    for image, content in zip(done.images, done.contents, strict=True):
+    for image, content in zip(indexed.images, indexed.contents, strict=True):
         uses.setdefault(content, {}).setdefault(image.product_id, image)
-        for kind, detail in _plain(look(content)):
+        for kind, detail in _plain(stats(content)):
             found[kind].append(Finding(kind, image, detail))
             unfit.add(content)
     for content, images in uses.items():
@@ -83,8 +83,8 @@ def find(done: Indexed, near: NeighbourTable, look: Callable[[str], PictureStats
             detail = f"One picture ({content[:8]}) stands for {len(images):,} products."
             found[Fault.PLACEHOLDER] += (Finding(Fault.PLACEHOLDER, image, detail) for image in images.values())
             unfit.add(content)
-    found[Fault.DUPLICATE] = list(_duplicates(done, near, look, unfit))
-    found[Fault.MISFILED] = _misfiled(done.images, near)
+    found[Fault.DUPLICATE] = list(_duplicates(indexed, near, stats, unfit))
+    found[Fault.MISFILED] = _misfiled(indexed, near)
     return [finding for findings in found.values() for finding in findings]
 
 
@@ -128,16 +128,16 @@ def _plain(seen: PictureStats | None) -> Iterator[tuple[Fault, str]]:
 
 
 def _duplicates(
-    done: Indexed, near: NeighbourTable, look: Callable[[str], PictureStats | None], unfit: set[str]
+    indexed: Indexed, near: NeighbourTable, stats: Callable[[str], PictureStats | None], unfit: set[str]
 ) -> Iterator[Finding]:
     """Pairs of near products whose pictures are one: first by the network's own vectors, then by their pixels."""
-    contents, images = done.contents, done.images
-    for _, one, other in sorted(_close(done, near), reverse=True):
+    contents, images = indexed.contents, indexed.images
+    for _, one, other in sorted(_close(indexed, near), reverse=True):
         if contents[one] in unfit or contents[other] in unfit:
             continue
         detail = "Both have the very same picture."
         if contents[one] != contents[other]:
-            seen, doubled = look(contents[one]), look(contents[other])
+            seen, doubled = stats(contents[one]), stats(contents[other])
             if not seen or not doubled or (apart := difference(seen, doubled)) >= _SAME:
                 continue
             detail = f"Their pictures differ by {apart:.0f} of 255 where they differ most."
@@ -145,27 +145,27 @@ def _duplicates(
         yield Finding(Fault.DUPLICATE, first, detail, second.product_id, [second])
 
 
-def _close(done: Indexed, near: NeighbourTable) -> Iterator[tuple[float, int, int]]:
+def _close(indexed: Indexed, near: NeighbourTable) -> Iterator[tuple[float, int, int]]:
     """Of near products the two images that are closest: (cosine of the network's head, row, row of the other)."""
-    begins, head = starts(done.images), done.raw[:, : done.plain]
+    groups, head = indexed.groups, indexed.raw[:, : indexed.plain]
     lengths = np.linalg.norm(head, axis=1)
-    others = np.searchsorted(begins, near.rows[:, :_PAIRED], side="right") - 1
+    others = groups.owners_of(near.rows[:, :_PAIRED])
     pairs = np.stack([np.repeat(np.arange(len(others)), others.shape[1]), others.ravel()], axis=1)
     for pair in np.unique(np.sort(pairs, axis=1), axis=0):
-        one, other = (slice(begins[product], begins[product + 1]) for product in pair)
+        one, other = (groups.rows(product) for product in pair)
         cosines = head[one] @ head[other].T / np.outer(lengths[one], lengths[other])
         row, beside = divmod(int(cosines.argmax()), cosines.shape[1])
         if cosines[row, beside] >= _COSINE:
-            yield float(cosines[row, beside]), int(one.start) + row, int(other.start) + beside
+            yield float(cosines[row, beside]), one[row], other[beside]
 
 
-def _misfiled(images: Sequence[ProductImage], near: NeighbourTable) -> list[Finding]:
+def _misfiled(indexed: Indexed, near: NeighbourTable) -> list[Finding]:
     """Products whose nearest ones are of one other category, where both categories keep together otherwise."""
-    begins = starts(images)
-    names, own = np.unique([images[row].attributes.get("category", "") for row in begins[:-1]], return_inverse=True)
+    images, groups = indexed.images, indexed.groups
+    names, own = np.unique([images[row].attributes.get("category", "") for row in groups.first], return_inverse=True)
     if near.rows.shape[1] < _NEAREST:
         return []
-    around = own[np.searchsorted(begins, near.rows[:, :_NEAREST], side="right") - 1]
+    around = own[groups.owners_of(near.rows[:, :_NEAREST])]
     agreeing = (around == own[:, None]).mean(axis=1)
     coherent = (np.bincount(own, agreeing) / np.bincount(own) >= _COHERENT) & (names != "")
     votes = (around[:, :, None] == around[:, None, :]).sum(axis=2)
@@ -175,7 +175,7 @@ def _misfiled(images: Sequence[ProductImage], near: NeighbourTable) -> list[Find
     return [
         Finding(
             Fault.MISFILED,
-            images[begins[product]],
+            images[groups.first[product]],
             f"It is filed under {names[own[product]]}; {most[product]} of the {_NEAREST} products most like it are "
             f"{names[other[product]]}.",
             beside=[images[row] for row in near.rows[product, :_BESIDE]],

@@ -192,10 +192,14 @@ def _figures(manifest: Manifest) -> list[str]:
 
 def _quality(manifest: Manifest) -> str:
     """The figures that the manifest states, and which parts of the metric were learned."""
-    figures = [f"{name} {value}" for name, value in manifest.quality.items() if isinstance(value, int | float | str)]
-    parts = manifest.quality.get("learned", {}).get("parts", {})
-    learned = " ".join(name if won is True else f"{name}={won}" for name, won in parts.items() if won)
-    return ", ".join([*figures, *([f"learned: {learned}"] if learned else [])])
+    quality = manifest.quality
+    figures = {
+        "estimate": quality.estimate,
+        "estimated_by": quality.estimated_by,
+        "coverage": quality.coverage,
+        "learned:": str(quality.learned.parts) or None if quality.learned else None,
+    }
+    return ", ".join(f"{name} {value}" for name, value in figures.items() if value is not None)
 
 
 def _run(command: list[str], sent: str = "") -> None:

@@ -126,8 +126,8 @@ class _SnapshotGauges(Collector):
             created.add_metric([name], datetime.fromisoformat(manifest.created).timestamp())
             products.add_metric([name], manifest.products)
             images.add_metric([name], manifest.count)
-            if "estimate" in manifest.quality:
-                quality.add_metric([name], manifest.quality["estimate"])
+            if manifest.quality.estimate is not None:
+                quality.add_metric([name], manifest.quality.estimate)
             photos.add_metric([name], self._snapshots.photo_search(snapshot) == READY)
         for name in self._snapshots.refused:
             refused.add_metric([name], 1)
@@ -151,7 +151,7 @@ def _index(snapshots: Snapshots, snapshot: SnapshotView) -> dict[str, Any]:
         "products": manifest.products,
         "count": manifest.count,
         "dimension": manifest.dimension,
-        "model": manifest.embedder["name"],
+        "model": manifest.embedder.name,
         "failures": manifest.failures,
         "photo_search": snapshots.photo_search(snapshot),
     }

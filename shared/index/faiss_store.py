@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import SnapshotError
+from shared.index.vector_store import StoreFigures
 from shared.storage.files import write_synced
 from shared.vectors.kmeans import centres, nearest_centre, reach
-from shared.vectors.recall import DEPTH, GroundTruth
+from shared.vectors.recall import GroundTruth
 from shared.vectors.unit import Vectors
 
 # One query on two OpenMP threads is 3 to 6 times slower than on one; batches go through numpy (`neighbours`).
@@ -34,12 +35,10 @@ _VISITED = 32
 _GATHERED = 1000
 
 
-def build_faiss(vectors: Vectors, path: Path, exact_bytes: int = EXACT_BYTES) -> dict[str, Any]:
-    """Write an index over `(n, d)` unit vectors. Returns its `kind` and `bytes`; of one with cells also how many are
-    `visited`, and the `recall_at_10` that so many `questions` found. Raises `OSError` on a full disk.
-    """
+def build_faiss(vectors: Vectors, path: Path, exact_bytes: int = EXACT_BYTES) -> StoreFigures:
+    """Write an index over `(n, d)` unit vectors. Raises `OSError` on a full disk."""
     vectors = np.ascontiguousarray(vectors, np.float32)
-    found: dict[str, Any] = {}
+    visited = recall = questions = None
     if vectors.nbytes <= exact_bytes:
         kind, index = "Flat", _flat("Flat", vectors)
     else:
@@ -49,11 +48,10 @@ def build_faiss(vectors: Vectors, path: Path, exact_bytes: int = EXACT_BYTES) ->
             index = _flat(kind, vectors)
         else:
             index, recall = _cells(kind, vectors, ground_truth)
-            kind = f"IVF{index.nlist},{kind}"
-            found = {"visited": index.nprobe, f"recall_at_{DEPTH}": recall, "questions": len(ground_truth.questions)}
+            kind, visited, questions = f"IVF{index.nlist},{kind}", index.nprobe, len(ground_truth.questions)
     # `faiss.write_index` would lose the last bytes on a full disk without a word.
     written = write_synced(path, faiss.serialize_index(index).data)
-    return {"kind": kind, "bytes": written.bytes, **found}
+    return StoreFigures(kind, written.bytes, visited, recall, questions)
 
 
 def _flat(kind: str, vectors: Vectors) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import SnapshotError
+from shared.index.row_groups import RowGroups
 from shared.storage.arrays import read_array, write_array
 from shared.vectors.kmeans import centres, nearest_centre, reach
 from shared.vectors.top_k import best_products
@@ -37,18 +38,18 @@ class NeighbourTable:
 
 
 def build_neighbour_table(
-    vectors: Vectors, starts: NDArray[np.int32], kept: int = KEPT, exact_work: float = EXACT_WORK
+    vectors: Vectors, groups: RowGroups, kept: int = KEPT, exact_work: float = EXACT_WORK
 ) -> NeighbourTable:
     """All products against all; where that takes more than `exact_work` multiplications, the products of each cell
     against the cells around it, as many as hold 0.99 of the right first 10. Scores are exact either way.
 
-    `vectors` are unit vectors `(rows, d)`, grouped by product; `starts` `(products + 1,)` says where each begins.
+    `vectors` are unit vectors `(rows, d)`; `groups` says whose they are.
     """
-    products = len(starts) - 1
+    products = groups.count
     k = min(kept, products - 1)
     if k <= 0:
         return NeighbourTable(np.zeros((products, 0), np.int32), np.zeros((products, 0), np.float32))
-    catalog = _Catalog.of(vectors, starts)
+    catalog = _Catalog.of(vectors, groups)
     if products * vectors.size <= exact_work:
         return NeighbourTable(*catalog.nearest(np.arange(products), k))
     return _by_cells(catalog, k)
@@ -73,10 +74,10 @@ class _Catalog:
     means: Vectors
 
     @classmethod
-    def of(cls, vectors: Vectors, starts: NDArray[np.int32]) -> "_Catalog":
-        products, some = len(starts) - 1, 1 << 15
-        means = [mean_directions(vectors, starts[first : first + some + 1]) for first in range(0, products, some)]
-        return cls(vectors, np.repeat(np.arange(products), np.diff(starts)), np.concatenate(means))
+    def of(cls, vectors: Vectors, groups: RowGroups) -> "_Catalog":
+        starts, some = groups.starts, 1 << 15
+        means = [mean_directions(vectors, starts[first : first + some + 1]) for first in range(0, groups.count, some)]
+        return cls(vectors, groups.owners, np.concatenate(means))
 
     def nearest(
         self, asked: NDArray[np.int64], k: int, near: NDArray[np.int64] | slice = slice(None)

@@ -1,4 +1,4 @@
-"""The products of a snapshot: one line of JSON per vector, found by row or by product id without loading the rest.
+"""The product table: one line of JSON per vector, found by row or by product id without loading the rest.
 
 Rows are grouped by product, products stand in the order of their first row. On disk, all of it read through memory
 maps that a server's workers share:
@@ -15,13 +15,13 @@ import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import SnapshotError
+from shared.index.row_groups import RowGroups
 from shared.storage.arrays import read_array, write_array
 from shared.storage.files import write_synced
 
@@ -42,21 +42,15 @@ class ProductImage:
 def write_products(images: Sequence[ProductImage], folder: Path) -> None:
     """Write the four files. Raises `ValueError` where images of a product do not stand together."""
     lines = [line_of(image) + b"\n" for image in images]
-    begins = starts(images)
-    ids = [images[row].product_id for row in begins[:-1]]
+    groups = RowGroups.of(image.product_id for image in images)
+    ids = [images[row].product_id for row in groups.first]
     if len(set(ids)) != len(ids):
         raise ValueError("the images of a product must stand together")
     lookup = np.array([(_hash(product_id), number) for number, product_id in enumerate(ids)], _LOOKUP)
     write_synced(folder / "products.jsonl", b"".join(lines))
     write_array(folder / "products.offsets.npy", np.cumsum([0, *map(len, lines)], dtype=np.int64))
-    write_array(folder / "products.starts.npy", begins)
+    write_array(folder / "products.starts.npy", groups.starts)
     write_array(folder / "products.lookup.npy", np.sort(lookup, order=("hash", "product")))
-
-
-def starts(images: Sequence[ProductImage]) -> NDArray[np.int32]:
-    """Where each product begins, and the number of rows: `(products + 1,)`."""
-    changes = [row for row, (a, b) in enumerate(pairwise(images), 1) if a.product_id != b.product_id]
-    return np.array([*([0] if images else []), *changes, len(images)], np.int32)
 
 
 class ProductTable(ABC):
@@ -86,13 +80,18 @@ class ProductTable(ABC):
         """The image that this row stands for."""
         return ProductImage(**json.loads(self.line(row)))
 
+    @property
+    def groups(self) -> RowGroups:
+        """Which rows are whose."""
+        return RowGroups(self.starts)
+
     def images(self, product: int) -> range:
         """The rows of a product."""
-        return range(int(self.starts[product]), int(self.starts[product + 1]))
+        return self.groups.rows(product)
 
     def owners(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
-        """The product of each row."""
-        return np.searchsorted(self.starts, rows, side="right") - 1
+        """The product of each of these rows."""
+        return self.groups.owners_of(rows)
 
 
 class ListedTable(ProductTable):

@@ -78,8 +78,8 @@ def read_changes(base: Snapshot, reading: Reading, before: LiveChanges | None = 
 
 def merged_up_to(manifest: Manifest, journal: str) -> int:
     """The last change of products that this snapshot was indexed with; 0 where it is none of this journal."""
-    live = manifest.catalog.get("live", {})
-    return int(live["seq"]) if live.get("journal") == journal else 0
+    live = manifest.catalog.live
+    return live.seq if live and live.journal == journal else 0
 
 
 def catalog_vectors(snapshot: SnapshotView, raw: Vectors) -> Vectors:
@@ -88,7 +88,8 @@ def catalog_vectors(snapshot: SnapshotView, raw: Vectors) -> Vectors:
     if snapshot.projection is None:
         return normalise(raw[:, : snapshot.spec.plain_dimension])
     rows = snapshot.projection.images(raw)
-    if not snapshot.manifest.quality.get("learned", {}).get("parts", {}).get("pull"):
+    learned = snapshot.manifest.quality.learned
+    if not (learned and learned.parts.pull):
         return rows
     return pulled(rows, np.nan_to_num(normalise(rows.sum(axis=0, keepdims=True))))
 

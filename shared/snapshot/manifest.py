@@ -1,18 +1,21 @@
-"""All that a server must know of a snapshot, the id that follows from it, and who wrote it."""
+"""The manifest: all that a server must know of a snapshot. The snapshot's id and signature follow from its bytes."""
 
 import hashlib
 import hmac
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, ClassVar
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from shared.embedding.embedder import EmbedderSpec
 from shared.errors import ConfigError, SnapshotError
+from shared.index.vector_store import StoreFigures
 from shared.partition import Partition
+from shared.snapshot.verdicts import QueryKind, Verdicts
 from shared.storage.files import FileDigest
 
 FORMAT = 1
@@ -21,9 +24,103 @@ HASH_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkPart(EmbedderSpec):
+    """The network that made the vectors, and the names of its files in the snapshot."""
+
+    files: tuple[str, ...] = ()
+
+    @property
+    def spec(self) -> EmbedderSpec:
+        """The network alone, as an embedder states it."""
+        return EmbedderSpec(*(getattr(self, part.name) for part in fields(EmbedderSpec)))
+
+
+@dataclass(frozen=True, slots=True)
+class LivePoint:
+    """The last live change that an index run merged: which journal it is of, and its number there."""
+
+    journal: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogPart:
+    """What the snapshot was made from. `material` is a digest of all of it, `live` the last live change in it."""
+
+    uri: str
+    etag: str = ""
+    rows: int = 0
+    material: str | None = None
+    live: LivePoint | None = None
+
+
+class Middle(StrEnum):
+    """How the values behind a network's head are used."""
+
+    UNUSED = ""
+    INSTEAD = "instead"
+    BESIDE = "beside"
+
+
+class PhotoUse(StrEnum):
+    """How the photos that shoppers took are used."""
+
+    UNUSED = ""
+    CENTRE = "centre"
+    WHITEN = "whiten"
+    ADAPT = "adapt"
+    TEACH = "teach"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Which parts of the learned metric are used; `indexer/metric/fit.py` says what each one does."""
+
+    root: bool = False
+    centre: bool = False
+    within: bool = False
+    middle: Middle = Middle.UNUSED
+    pull: bool = False
+    photos: PhotoUse = PhotoUse.UNUSED
+
+    def __str__(self) -> str:
+        """The parts that are used, in words; "" where none is."""
+        return " ".join(name if used is True else f"{name}={used}" for name, used in asdict(self).items() if used)
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedPart:
+    """What the catalog taught: the parts that won, and what each one that was tried gained, in the judge's measure."""
+
+    parts: Recipe
+    judged: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How good the snapshot is, as far as its index run could tell. `estimate` is R@1, `coverage` the share of the
+    catalog's products that are in it, `health` the number of faults by kind. `learned` is None of plain vectors."""
+
+    estimate: float | None = None
+    estimated_by: str | None = None
+    verdicts: Mapping[QueryKind, Verdicts] = field(default_factory=dict)
+    coverage: float | None = None
+    health: Mapping[str, int] = field(default_factory=dict)
+    learned: LearnedPart | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPart(StoreFigures):
+    """What the store is, and the recall of the neighbour table."""
+
+    neighbours_recall_at_10: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
-    """All that a server must know of a snapshot. `count` is of vectors (images), `failures` of refused rows by kind.
-    `index` says which kind of store was built, with what recall; it is empty in older snapshots."""
+    """All that a server must know of a snapshot. `count` is of vectors (images), `failures` of refused rows by kind."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)  # of its parts, too
 
     format: int
     department: str
@@ -34,12 +131,12 @@ class Manifest:
     dimension: int
     metric: str
     store: str
-    embedder: Mapping[str, Any]
-    catalog: Mapping[str, Any]
+    embedder: NetworkPart
+    catalog: CatalogPart
     failures: Mapping[str, int]
     files: Mapping[str, FileDigest]
-    quality: Mapping[str, Any] = field(default_factory=dict)
-    index: Mapping[str, Any] = field(default_factory=dict)
+    quality: Quality
+    index: IndexPart
 
     @property
     def partition(self) -> Partition:
@@ -47,10 +144,11 @@ class Manifest:
 
     @property
     def spec(self) -> EmbedderSpec:
-        return EmbedderSpec(**{key: value for key, value in self.embedder.items() if key != "files"})
+        return self.embedder.spec
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode() + b"\n"
+        """The text of `manifest.json`. What is not known is left out."""
+        return json.dumps(asdict(self, dict_factory=_known), indent=1, ensure_ascii=False).encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes, name: str) -> "Manifest":
@@ -62,17 +160,20 @@ class Manifest:
                     f"The snapshot {name} has format {version}; this program reads format {FORMAT}. "
                     "Use the program that wrote it, or index again."
                 )
-            manifest = TypeAdapter(cls).validate_json(data, strict=True)
-            # What is made of it when it serves can be made.
-            _ = manifest.spec, manifest.partition, datetime.fromisoformat(manifest.created)
+            manifest = TypeAdapter(cls).validate_json(data)
+            _ = manifest.partition, datetime.fromisoformat(manifest.created)  # a server needs them
         except (ValueError, KeyError, TypeError, ConfigError) as error:
             reason = " ".join(str(error).split())
             raise SnapshotError(f"The manifest of {name} is not readable: {type(error).__name__}: {reason}") from error
         return manifest
 
 
+def _known(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in items if value is not None}
+
+
 def content_name(manifest: bytes) -> str:
-    """What a snapshot's id ends with."""
+    """The end of a snapshot's id: the beginning of the manifest's SHA-256."""
     return hashlib.sha256(manifest).hexdigest()[:HASH_DIGITS]
 
 

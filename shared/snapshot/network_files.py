@@ -32,13 +32,13 @@ def carried_embedder(folder: Path, manifest: Manifest, runtime: Runtime) -> Embe
     Raises `ModelError` where it cannot be had, `SnapshotError` where the network at hand has other weights or prepares
     images differently.
     """
-    paths = [folder / name for name in manifest.embedder["files"]]
+    paths = [folder / name for name in manifest.embedder.files]
     converted = [path for path in paths if path.suffix == ".xml"]
     if converted and runtime.uses_openvino:
         parts = [ConvertedNetwork(path, runtime) for path in converted]
         embedder: Embedder = parts[0] if len(parts) == 1 else Fused(*parts)
     else:
-        embedder = load(manifest.embedder["name"], [] if converted else paths, runtime)
+        embedder = load(manifest.embedder.name, [] if converted else paths, runtime)
     if embedder.spec != manifest.spec:
         raise SnapshotError(
             f"The snapshot {folder.name} was made with {manifest.spec}, but this host has {embedder.spec}. "

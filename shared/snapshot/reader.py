@@ -28,7 +28,6 @@ from shared.index.product_table import StoredTable
 from shared.partition import Partition
 from shared.snapshot.directory import current_id
 from shared.snapshot.network_files import OF_NETWORKS, carried_embedder
-from shared.snapshot.verdicts import Verdicts
 from shared.snapshot.verify import verify
 from shared.snapshot.view import NOT_PINNED, Neighbours, Pinned, SnapshotView
 from shared.vectors.projection import Projection
@@ -47,14 +46,14 @@ class Snapshot(SnapshotView):
         self.store = vector_store.open_store(folder)
         self.projection = Projection.open(folder, listed)
         self._columns = open_columns(folder, self.products.rows)
-        self.verdicts = Verdicts.from_manifest(self.manifest.quality)
+        self.verdicts = self.manifest.quality.verdicts
         wanted = self.manifest
         found = (self.store.count, self.store.dimension, self.products.rows, self.products.count)
         fits = found == (wanted.count, wanted.dimension, wanted.count, wanted.products)
         if self.projection:
             last = self.projection.blocks[-1]
             fits &= self.projection.dimension == wanted.dimension
-            fits &= last.start + last.means.shape[1] <= wanted.embedder["dimension"]
+            fits &= last.start + last.means.shape[1] <= wanted.embedder.dimension
         if not fits:
             raise SnapshotError(f"The index of {folder} has not the size that its manifest states.")
 

@@ -1,6 +1,6 @@
-"""What a score means on this catalog: same, variant, similar or none, by thresholds fitted on its own products.
+"""Say what a score means on this catalog: same, variant, similar or none, by thresholds fitted on its own products.
 
-What is compared is an answer's evidence: its score, plus half of its lead over the best other product (all but the
+What is compared is a hit's evidence: its score, plus half of its lead over the best other product (all but the
 first have a negative one). Products that compete make each other less believable. `indexer/quality/calibrate.py` fits
 the thresholds; the manifest holds them.
 """
@@ -8,18 +8,15 @@ the thresholds; the manifest holds them.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from shared.errors import SnapshotError
 
 _LEAD = 0.5
 
 
 class Verdict(StrEnum):
-    """What a score means."""
+    """How alike a hit is to what was asked, the most alike first. Where that is not known, None stands for it."""
 
     SAME = "same"
     VARIANT = "variant"
@@ -37,13 +34,13 @@ class QueryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """The least evidence for each verdict. `false_alarms`: how often a question about something that is not in the
-    catalog would reach it; `lost`: how often a right answer is called none; `fitted_on`: in words."""
+    """The least evidence for each verdict. `false_alarms`: how often a query for something that is not in the catalog
+    would reach it; `lost`: how often a right hit is called none; `fitted_on`: in words."""
 
     similar: float
     variant: float
     same: float
-    false_alarms: Mapping[str, float]
+    false_alarms: Mapping[Verdict, float]
     lost: float
     fitted_on: str
 
@@ -59,19 +56,11 @@ class Verdicts:
         """The least evidence for `same`, `variant` or `similar`."""
         return {Verdict.SAME: self.same, Verdict.VARIANT: self.variant, Verdict.SIMILAR: self.similar}[verdict]
 
-    @classmethod
-    def from_manifest(cls, quality: Mapping[str, Any]) -> dict[QueryKind, "Verdicts"]:
-        """The verdicts of each kind of query; empty where none were fitted. Raises `SnapshotError`."""
-        try:
-            return {QueryKind(kind): cls(**fields) for kind, fields in quality.get("verdicts", {}).items()}
-        except (TypeError, ValueError) as error:
-            raise SnapshotError(f"The manifest's verdicts are not readable: {error}") from error
-
 
 def evidence(scores: NDArray[np.floating], best: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
-    """Scores of one question's answers, best first, `(n,)` -> the evidence for each `(n,)`.
+    """Scores of one query's hits, best first, `(n,)` -> the evidence for each `(n,)`.
 
-    `best` are the two best scores of all products, where these are not among the answers.
+    `best` are the two best scores of all products, where these are not among the hits.
     """
     wide = np.asarray(scores, np.float64)
     rivals = wide if best is None else np.asarray(best, np.float64)

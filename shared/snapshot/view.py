@@ -91,7 +91,7 @@ class SnapshotView(ABC):
     @property
     def several_views(self) -> bool:
         """Whether photos are seen several ways: not where vectors are meant to be as the network gives them."""
-        return "learned" in self.manifest.quality
+        return self.manifest.quality.learned is not None
 
     @property
     def space(self) -> tuple[str, ...]:

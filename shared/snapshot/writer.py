@@ -1,12 +1,10 @@
 """Writes a snapshot: every file synced and read back, the manifest last, then one rename."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from shared.embedding.embedder import Embedder
 from shared.index import vector_store
@@ -14,7 +12,17 @@ from shared.index.columns import columns_of, write_columns
 from shared.index.neighbour_table import NeighbourTable, build_neighbour_table, write_neighbour_table
 from shared.index.product_table import ProductImage, StoredTable, write_products
 from shared.partition import Partition
-from shared.snapshot.manifest import FORMAT, SIGNATURE, Manifest, content_name, signature
+from shared.snapshot.manifest import (
+    FORMAT,
+    SIGNATURE,
+    CatalogPart,
+    IndexPart,
+    Manifest,
+    NetworkPart,
+    Quality,
+    content_name,
+    signature,
+)
 from shared.snapshot.network_files import network_files
 from shared.storage.files import copy_synced, mark, sync_folder, write_synced
 from shared.vectors.projection import Projection
@@ -24,7 +32,7 @@ from shared.vectors.unit import Vectors
 @dataclass(frozen=True, slots=True)
 class Draft:
     """What goes into a new snapshot. `images` and the rows of `vectors` correspond, and are grouped by product.
-    `neighbours` is computed where it is not given."""
+    `report` and `refused_csv` are the bytes of those files. `neighbours` is computed where it is not given."""
 
     partition: Partition
     images: Sequence[ProductImage]
@@ -32,11 +40,11 @@ class Draft:
     embedder: Embedder
     projection: Projection | None
     store: str
-    catalog: Mapping[str, Any]
+    catalog: CatalogPart
     failures: Mapping[str, int]
-    report: Mapping[str, Any]
+    report: bytes
     refused_csv: bytes
-    quality: Mapping[str, Any] = field(default_factory=dict)
+    quality: Quality = field(default_factory=Quality)
     neighbours: NeighbourTable | None = None
 
 
@@ -50,15 +58,15 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     folder.mkdir(parents=True)
     try:
-        about = vector_store.build(draft.store, draft.vectors, folder)
+        built = vector_store.build(draft.store, draft.vectors, folder)
         write_products(draft.images, folder)
         write_columns(columns_of(image.attributes for image in draft.images), folder)
         table = StoredTable(folder)
-        near = draft.neighbours or build_neighbour_table(draft.vectors, table.starts)
+        near = draft.neighbours or build_neighbour_table(draft.vectors, table.groups)
         write_neighbour_table(near, folder)
         if draft.projection:
             draft.projection.write(folder)
-        write_synced(folder / "report.json", json.dumps(draft.report, indent=1).encode())
+        write_synced(folder / "report.json", draft.report)
         write_synced(folder / "refused.csv", draft.refused_csv)
         network = network_files(draft.embedder.files())
         for name, path in network.items():
@@ -74,11 +82,11 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
             dimension=draft.vectors.shape[1],
             metric="inner_product",
             store=draft.store,
-            embedder={**asdict(draft.embedder.spec), "files": [*network]},
+            embedder=NetworkPart(**asdict(draft.embedder.spec), files=tuple(network)),
             catalog=draft.catalog,
             failures=draft.failures,
             quality=draft.quality,
-            index={**about, "neighbours_recall_at_10": round(near.recall, 4)},
+            index=IndexPart(**asdict(built), neighbours_recall_at_10=round(near.recall, 4)),
             files={path.name: mark(path) for path in sorted(folder.iterdir())},
         ).to_json()
         write_synced(folder / "manifest.json", manifest)

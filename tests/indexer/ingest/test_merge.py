@@ -1,9 +1,9 @@
-"""Live changes and index runs: folded once, answered the same before and after, in any snapshot and by any network."""
+"""Live changes and index runs: merged once, answered the same before and after, in any snapshot and by any network."""
 
 import csv
 import io
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import pytest
 
 from indexer.catalog.parsing import parse_catalog
 from indexer.ingest.cache import Cache
-from indexer.ingest.merge import fold
+from indexer.ingest.merge import merge_live_changes
 from indexer.ingest.pipeline import index_images
-from indexer.metric.fit import Features, Recipe, fit
+from indexer.metric.fit import Features, fit
 from server.serving.live_changes import embed_waiting
 from shared.embedding.families.colour_grid import ColourGrid
 from shared.embedding.registry import load
@@ -22,6 +22,7 @@ from shared.live.changes import catalog_vectors
 from shared.live.journal import Journal, LiveImage
 from shared.live.live_view import LiveView, live_view
 from shared.snapshot.directory import go_back
+from shared.snapshot.manifest import LearnedPart, Middle, Quality, Recipe
 from shared.snapshot.reader import Snapshot
 from shared.storage.url_template import UrlTemplate
 from tests.conftest import HOCKEY, drawn, plan, snapshot_of, unit
@@ -81,7 +82,7 @@ def change(client: Client) -> None:
     client.ask("PUT", "/products/p1/pins", json={"pinned": ["p3"], "blocked": ["p2"]})
 
 
-def test_an_index_run_folds_the_changes_and_the_answers_stay(shop: Path) -> None:
+def test_an_index_run_merges_the_changes_and_the_answers_stay(shop: Path) -> None:
     index(shop)
     client = Client(shop / "data")
     before_all = answers(client)
@@ -100,7 +101,7 @@ def test_an_index_run_folds_the_changes_and_the_answers_stay(shop: Path) -> None
     report = json.loads((snapshot.folder / "report.json").read_bytes())
     assert (report["rows"], report["indexed"], report["refused"]) == (28, 25, 3)
     assert report["refused_by_kind"] == {"deleted": 2, "replaced": 1}
-    assert (report["products"], snapshot.manifest.quality["coverage"]) == (23, 1.0)
+    assert (report["products"], snapshot.manifest.quality.coverage) == (23, 1.0)
     refused = csv.DictReader(io.StringIO((snapshot.folder / "refused.csv").read_text()), delimiter=";")
     assert [(row["product_id_model"], row["kind"]) for row in refused] == [
         ("p3", "replaced"),
@@ -152,17 +153,18 @@ def test_all_rows_are_accounted_for_and_counted_on(tmp_path: Path) -> None:
     catalog = parse_catalog(b"product_id_model;id\np;1\nq;2\n;3\nq;4\n", "c.csv")
     journal = Journal(tmp_path, HOCKEY)
     with Cache(tmp_path) as cache:
-        assert fold(catalog, journal, cache) == (catalog, {})
+        assert merge_live_changes(catalog, journal, cache) == (catalog, None)
         for name in ("new", "q"):
             images = [LiveImage("a", "", drawn(1)), LiveImage("b", "", b"no picture")]
             journal.put(name, {}, images, "net", np.ones((2, 3), np.float32))
         journal.delete("p", indexed=True)
-        folded, live = fold(catalog, journal, cache)
-        assert live["live"]["seq"] == 3
-        assert [row.number for row in folded.rows] == [5, 6, 7, 8]
+        merged, live = merge_live_changes(catalog, journal, cache)
+        assert live
+        assert live.seq == 3
+        assert [row.number for row in merged.rows] == [5, 6, 7, 8]
         with pytest.raises(Exception, match="MAX_FAILURES"):
-            index_images(folded, UrlTemplate("http://127.0.0.1:1/{id}"), load("colour_grid"), cache, plan())
-        done = index_images(folded, UrlTemplate("http://127.0.0.1:1/{id}"), load("colour_grid"), cache, plan(1.0))
+            index_images(merged, UrlTemplate("http://127.0.0.1:1/{id}"), load("colour_grid"), cache, plan())
+        done = index_images(merged, UrlTemplate("http://127.0.0.1:1/{id}"), load("colour_grid"), cache, plan(1.0))
     assert done.report.rows == len(done.report.indexed) + len(done.report.refused) == 8
     assert done.report.kinds == {"replaced": 2, "unsupported_format": 2, "missing_id": 1, "deleted": 1}
     assert {image.image_url[:5] for image in done.images} == {"live:"}
@@ -174,8 +176,8 @@ RECIPES = [
     Recipe(centre=True),
     Recipe(centre=True, within=True),
     Recipe(centre=True, within=True, pull=True),
-    Recipe(centre=True, within=True, middle="instead", pull=True),
-    Recipe(centre=True, within=True, middle="beside", pull=True),
+    Recipe(centre=True, within=True, middle=Middle.INSTEAD, pull=True),
+    Recipe(centre=True, within=True, middle=Middle.BESIDE, pull=True),
 ]
 
 
@@ -186,8 +188,8 @@ def test_a_put_product_stands_where_a_run_would_place_it(tmp_path: Path) -> None
     snapshot = snapshot_of(tmp_path, ["p", "q"], unit([1, 0], [0, 1]))
     for recipe in RECIPES:
         snapshot.projection, rows = fit(Features(raw, 400), owners, None, recipe, smaller=True)
-        embedder = {**snapshot.manifest.embedder, "plain_dimension": 400}
-        quality = {"learned": {"parts": asdict(recipe)}}
+        embedder = replace(snapshot.manifest.embedder, plain_dimension=400)
+        quality = Quality(learned=LearnedPart(recipe))
         snapshot.manifest = replace(snapshot.manifest, embedder=embedder, quality=quality)
         for product in range(0, 600, 50):
             mine = owners == product
@@ -201,7 +203,7 @@ def test_a_snapshot_of_another_network_embeds_what_waits(shop: Path) -> None:
     client.put("p3", 503)
     client.ask("DELETE", "/products/p4")
     snapshot = client.snapshots._made["371/0341"]
-    embedder = {**snapshot.manifest.embedder, "fingerprint": "another"}
+    embedder = replace(snapshot.manifest.embedder, fingerprint="another")
     snapshot.manifest = replace(snapshot.manifest, embedder=embedder)
     journal = Journal(shop / "data", HOCKEY)
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.metric.choose import Learned, learn
-from indexer.metric.fit import Features, Recipe, fit
+from indexer.metric.choose import Metric, learn
+from indexer.metric.fit import Features, fit
 from shared.errors import SnapshotError
 from shared.search.queries import photo_vector
+from shared.snapshot.manifest import PhotoUse, Recipe
 from shared.storage.arrays import write_array
 from shared.vectors.projection import Projection, rooted
 from shared.vectors.unit import Vectors, normalise
@@ -27,9 +28,14 @@ def world(images: int, nuisance: float, shift: float = 0.0, seed: int = 0) -> tu
     return np.abs(products[owners] + noise + rng.normal(0, 0.02, (len(owners), WIDTH))).astype(np.float32), owners
 
 
-def recall(learned: Learned, owners: np.ndarray, queries: Vectors, wanted: np.ndarray) -> float:
+def recall(learned: Metric, owners: np.ndarray, queries: Vectors, wanted: np.ndarray) -> float:
     asked = np.concatenate([photo_vector(learned.projection, query[None], WIDTH) for query in queries])
     return float((owners[(asked @ learned.vectors.T).argmax(axis=1)] == wanted).mean())
+
+
+def parts(metric: Metric) -> Recipe:
+    assert metric.learned
+    return metric.learned.parts
 
 
 def plain(raw: Vectors, owners: np.ndarray, queries: Vectors, wanted: np.ndarray) -> float:
@@ -40,16 +46,16 @@ def test_products_with_several_images_teach_what_does_not_matter() -> None:
     raw, owners = world(6, nuisance=0.4)
     queries, wanted = world(10, nuisance=0.4, seed=1)
     learned = learn(raw, owners, WIDTH)
-    assert learned.report["parts"]["within"]
+    assert parts(learned).within
     assert recall(learned, owners, queries, wanted) > plain(raw, owners, queries, wanted) + 0.1
 
 
 def test_where_nothing_is_to_be_won_nothing_changes() -> None:
     raw, owners = world(4, nuisance=0.0)
-    assert not learn(raw, owners, WIDTH).report["parts"]["within"]
+    assert not parts(learn(raw, owners, WIDTH)).within
     single, alone = world(1, nuisance=0.4)
     learned = learn(single, alone, WIDTH)
-    assert not any(learned.report["parts"].values())
+    assert parts(learned) == Recipe()
     assert learned.projection is None
     assert np.allclose(learned.vectors, normalise(single), atol=1e-6)
 
@@ -59,13 +65,13 @@ def test_unlabelled_photos_teach_how_photos_differ() -> None:
     photos, _ = world(20, nuisance=0.25, shift=0.5, seed=2)
     queries, wanted = world(5, nuisance=0.25, shift=0.5, seed=3)
     learned = learn(raw, owners, WIDTH, photos)
-    assert learned.report["parts"]["photos"]
+    assert parts(learned).photos
     assert recall(learned, owners, queries, wanted) > plain(raw, owners, queries, wanted) + 0.1
 
 
 def test_too_few_photos_teach_nothing() -> None:
     raw, owners = world(1, nuisance=0.1)
-    assert learn(raw, owners, WIDTH, raw[:30]).report["parts"]["photos"] == ""
+    assert parts(learn(raw, owners, WIDTH, raw[:30])).photos == ""
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -91,7 +97,7 @@ def test_the_middle_is_used_where_it_wins() -> None:
     raw, owners = two_parts(6, nuisance=2.0, seed=0)
     queries, wanted = two_parts(10, nuisance=2.0, seed=1)
     learned = learn(raw, owners, WIDTH)
-    assert learned.report["parts"]["middle"] == "instead"
+    assert parts(learned).middle == "instead"
     head = learn(raw[:, :WIDTH], owners, WIDTH)
     assert recall(learned, owners, queries, wanted) > recall(head, owners, queries[:, :WIDTH], wanted) + 0.05
 
@@ -110,7 +116,7 @@ def test_the_middle_stands_beside_a_head_that_holds_its_own() -> None:
 
     raw, owners = halves(6, seed=0)
     learned = learn(raw, owners, WIDTH)
-    assert learned.report["parts"]["middle"] == "beside"
+    assert parts(learned).middle == "beside"
     assert learned.projection
     assert [block.start for block in learned.projection.blocks] == [0, WIDTH]
     assert learned.vectors.shape[1] == learned.projection.dimension
@@ -124,7 +130,7 @@ def test_values_of_both_signs_are_rooted_without_a_teacher() -> None:
     for values in (products, photos):  # a few are far larger than all others, and say little
         values[:, :3] += rng.normal(0, 12, (PRODUCTS, 3)) - 30
     learned = learn(products, owners, WIDTH)
-    assert learned.report["parts"]["root"]
+    assert parts(learned).root
     unrooted = (normalise(photos) @ normalise(products).T).argmax(axis=1) == owners
     assert recall(learned, owners, photos, owners) > unrooted.mean() + 0.2
 
@@ -134,13 +140,13 @@ def test_photos_of_a_few_products_draw_nothing_to_them() -> None:
     photos, shown = two_parts(60, nuisance=0.3, seed=2)
     few = photos[shown < PRODUCTS // 8]
     assert len(few) > 5 * PRODUCTS
-    assert learn(raw, owners, WIDTH, few).report["parts"]["photos"] in ("", "centre", "whiten")
+    assert parts(learn(raw, owners, WIDTH, few)).photos in ("", "centre", "whiten")
 
 
 def test_a_projection_of_two_blocks_survives_the_disk(tmp_path: Path) -> None:
     raw, owners = two_parts(1, nuisance=0.0, seed=0)
     photos, _ = two_parts(20, nuisance=0.4, seed=2)
-    projection, rows = fit(Features(raw, WIDTH), owners, Features(photos, WIDTH), Recipe(photos="teach"))
+    projection, rows = fit(Features(raw, WIDTH), owners, Features(photos, WIDTH), Recipe(photos=PhotoUse.TEACH))
     assert projection
     projection.write(tmp_path)
     found = Projection.open(tmp_path, os.listdir(tmp_path))

@@ -92,9 +92,9 @@ def test_products_with_several_pictures_are_judged_by_held_out_ones(tmp_path: Pa
     where = ("--department", "371", "--domain", "0341", "--data", str(tmp_path / "data"))
     assert indexer(*where, "--catalog", str(pictures), "--model", "colour_grid").returncode == 0
     snapshot = Snapshot.current(tmp_path / "data", HOCKEY)
-    assert snapshot.manifest.quality["estimated_by"] == "held-out images"
-    assert snapshot.manifest.quality["estimate"] == pytest.approx(23 / 24, abs=1e-4)
-    assert snapshot.manifest.quality["coverage"] == 1
+    assert snapshot.manifest.quality.estimated_by == "held-out images"
+    assert snapshot.manifest.quality.estimate == pytest.approx(23 / 24, abs=1e-4)
+    assert snapshot.manifest.quality.coverage == 1
     assert snapshot.verdicts[QueryKind.PHOTO].lost <= 0.11
     assert json.loads((snapshot.folder / "report.json").read_text())["found"]["p23"] == 0
     done = indexer("evaluate", *where)

@@ -13,14 +13,15 @@ from indexer.catalog.sources import Source
 from indexer.demo.drawn_shop import product_files, shop_products
 from indexer.ingest import pipeline
 from indexer.ingest.cache import Cache
-from indexer.ingest.picture_stats import difference, look
+from indexer.ingest.picture_stats import difference, measure_picture
 from indexer.ingest.pipeline import Indexed, index_images
 from indexer.ingest.report import RunReport, Tally
 from indexer.quality.health import Fault, Finding, counts, find, publish
 from shared.embedding.registry import load
 from shared.images.decode import Decoded, decode
 from shared.index.neighbour_table import NeighbourTable, build_neighbour_table
-from shared.index.product_table import ProductImage, starts
+from shared.index.product_table import ProductImage
+from shared.index.row_groups import RowGroups
 from shared.partition import Partition
 from shared.vectors.unit import normalise
 from tests.conftest import SHARED, ImageServer, drawn, html, needs_shared, not_found, plan, reply, run
@@ -46,7 +47,7 @@ def examined(data: Path, url: str, rows: list[str], max_failures: float = 0.9) -
 
 def found(done: Indexed, data: Path) -> list[Finding]:
     with Cache(data) as cache:
-        return find(done, build_neighbour_table(normalise(done.raw[:, : done.plain]), starts(done.images)), cache.look)
+        return find(done, build_neighbour_table(normalise(done.raw[:, : done.plain]), done.groups), cache.stats)
 
 
 def of(kind: Fault, findings: list[Finding]) -> list[str]:
@@ -142,7 +143,8 @@ def test_a_product_between_two_categories_is_not_misfiled(others: int, found_out
     rows = np.array([[n // 20 * 20 + (n + step) % 20 for step in range(1, 11)] for n in range(40)], np.int32)
     rows[0] = [*range(20, 20 + others), *range(1, 11 - others)]
     report = RunReport(40, 40, [], [], Tally(), 1, "")
-    done = Indexed(images, [str(n) for n in range(40)], np.ones((40, 2), np.float32), 2, report)
+    groups = RowGroups.of(image.product_id for image in images)
+    done = Indexed(images, groups, [str(n) for n in range(40)], np.ones((40, 2), np.float32), 2, report)
     findings = find(done, NeighbourTable(rows, np.ones((40, 10), np.float32)), lambda content: None)
     assert [finding.image.product_id for finding in findings] == ["0"] * found_out
 
@@ -168,7 +170,7 @@ def test_a_second_run_finds_the_same_without_fetching_or_decoding(
     assert not cdn.bodies
 
 
-def test_a_cache_from_before_looks_were_kept_finds_less(cdn: ImageServer, tmp_path: Path) -> None:
+def test_a_cache_from_before_stats_were_kept_finds_less(cdn: ImageServer, tmp_path: Path) -> None:
     cdn.answers = {"/a": encoded(plain(255)), "/b": drawn(1), "/c": drawn(1), "/d": drawn(1)}
     rows = ["p;a", "q;b", "r;c", "s;d"]
     examined(tmp_path, cdn.url, rows)
@@ -254,11 +256,13 @@ def test_real_packshots_have_no_doubles_and_their_copies_are_found(tmp_path: Pat
     assert len(pairs) >= 0.8 * len(rows)
 
 
-def test_a_look_tells_copies_from_variants() -> None:
+def test_picture_stats_tell_copies_from_variants() -> None:
     one, other = (np.asarray(decode(drawn(seed, (400, 400)))) for seed in (1, 2))
     variant = one.copy()
     variant[:40, :40] = 255 - variant[:40, :40]
-    first, half, changed, second = (look(Decoded(seen, 400, 400)) for seen in (one, one[::2, ::2], variant, other))
+    first, half, changed, second = (
+        measure_picture(Decoded(seen, 400, 400)) for seen in (one, one[::2, ::2], variant, other)
+    )
     assert difference(first, half) < 5
     assert difference(first, changed) > 16
     assert difference(first, second) > 60

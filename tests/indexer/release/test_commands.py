@@ -102,9 +102,12 @@ def test_the_list_tells_what_the_manifest_says_of_quality(tmp_path: Path) -> Non
     one = filled(tmp_path, 1)
     manifest = HOCKEY.folder(tmp_path) / one / "manifest.json"
     learned = {"parts": {"centre": True, "within": False, "photos": "adapt"}, "judged": {}}
-    fields = json.loads(manifest.read_text()) | {"quality": {"learned": learned, "r_at_1": 0.5, "more": [1]}}
+    quality = {"estimate": 0.5, "estimated_by": "held-out images", "coverage": 1.0, "health": {"dead": 1}}
+    fields = json.loads(manifest.read_text()) | {"quality": {**quality, "learned": learned}}
     manifest.write_text(json.dumps(fields))
-    assert row(said(command("snapshots", tmp_path)), one)[5] == "r_at_1 0.5, learned: centre photos=adapt"
+    assert row(said(command("snapshots", tmp_path)), one)[5] == (
+        "estimate 0.5, estimated_by held-out images, coverage 1.0, learned: centre photos=adapt"
+    )
 
 
 def test_indexing_signs_where_a_key_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

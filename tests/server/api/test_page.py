@@ -25,6 +25,8 @@ from shared.images.views import square
 from shared.index.product_table import ProductImage
 from shared.partition import Partition
 from shared.snapshot.directory import activate, exclusive
+from shared.snapshot.manifest import CatalogPart, Quality
+from shared.snapshot.verdicts import QueryKind, Verdicts
 from shared.snapshot.writer import Draft, write_snapshot
 from shared.vectors.unit import normalise
 from tests.conftest import HOCKEY, ImageServer, drawn, serving
@@ -38,7 +40,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium (apt-get 
 COLOURS = ("red", "navy, dark", 'the "best"')
 EVIL = '<img src=x onerror="document.title=1">'
 OTHER = Partition("7", "0002")
-VERDICTS = {"similar": 0.2, "variant": 0.8, "same": 0.97, "false_alarms": {}, "lost": 0.0, "fitted_on": "x"}
+VERDICTS = Verdicts(similar=0.2, variant=0.8, same=0.97, false_alarms={}, lost=0.0, fitted_on="x")
 
 
 def make(data: Path, partition: Partition, urls: list[str], images: dict[str, list[int]]) -> None:
@@ -55,9 +57,9 @@ def make(data: Path, partition: Partition, urls: list[str], images: dict[str, li
         for product, numbers in images.items()
     }
     described = [ProductImage(product, f"i{number}", urls[number], attributes[product]) for product, number in rows]
-    quality = {"verdicts": {"product": VERDICTS, "photo": VERDICTS}}
+    quality = Quality(verdicts={QueryKind.PRODUCT: VERDICTS, QueryKind.PHOTO: VERDICTS})
     vectors = normalise(network.embed(pictures))
-    draft = Draft(partition, described, vectors, network, None, "faiss", {}, {}, {}, b"", quality)
+    draft = Draft(partition, described, vectors, network, None, "faiss", CatalogPart("x"), {}, b"{}", b"", quality)
     with exclusive(data, partition):
         activate(data, partition, write_snapshot(data, draft))
 

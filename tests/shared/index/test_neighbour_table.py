@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from shared.index import neighbour_table as near
+from shared.index.row_groups import RowGroups
 from shared.vectors.kmeans import centres, nearest_centre, reach
 from shared.vectors.recall import GroundTruth
 from shared.vectors.top_k import best_products
@@ -43,21 +44,21 @@ def test_all_products_may_be_wanted() -> None:
     assert columns.tolist() == [[3, 2, 1, 0], [4, 3, 2, 1]]
 
 
-def shop(products: int) -> tuple[Vectors, np.ndarray]:
+def shop(products: int) -> tuple[Vectors, RowGroups]:
     """Products with 1 to 4 images, of many themes."""
     rng = np.random.default_rng(1)
     starts = np.cumsum([0, *rng.integers(1, 5, products)]).astype(np.int32)
     themes = rng.normal(size=(60, 32))
     of_product = themes[rng.integers(60, size=products)] + 0.7 * rng.normal(size=(products, 32))
     images = np.repeat(of_product, np.diff(starts), axis=0)
-    return normalise((images + 0.3 * rng.normal(size=images.shape)).astype(np.float32)), starts
+    return normalise((images + 0.3 * rng.normal(size=images.shape)).astype(np.float32)), RowGroups(starts)
 
 
 def test_a_table_by_cells_is_nearly_the_exact_one_and_says_how_nearly() -> None:
-    vectors, starts = shop(2500)
+    vectors, groups = shop(2500)
     exact, quick = (
-        near.build_neighbour_table(vectors, starts),
-        near.build_neighbour_table(vectors, starts, exact_work=0),
+        near.build_neighbour_table(vectors, groups),
+        near.build_neighbour_table(vectors, groups, exact_work=0),
     )
     assert quick.rows.shape == exact.rows.shape == (2500, 100)
     first = [len(set(a[:10]) & set(b[:10])) / 10 for a, b in zip(exact.rows.tolist(), quick.rows.tolist(), strict=True)]
@@ -70,9 +71,7 @@ def test_a_table_by_cells_is_nearly_the_exact_one_and_says_how_nearly() -> None:
 
 def test_cells_that_hold_too_few_products_are_not_enough() -> None:
     products, vectors = crowd(60)
-    starts = np.array([at for at in range(len(products)) if at == 0 or products[at] != products[at - 1]] + [10**6])
-    starts[-1] = len(products)
-    exact, quick = (near.build_neighbour_table(vectors, starts.astype(np.int32), 59, work) for work in (1e9, 0))
+    exact, quick = (near.build_neighbour_table(vectors, RowGroups.of(products), 59, work) for work in (1e9, 0))
     assert (exact.rows == quick.rows).all()
 
 

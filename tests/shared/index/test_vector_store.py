@@ -24,7 +24,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def store(kind: str, tmp_path: Path) -> VectorStore:
-    assert build_faiss(VECTORS, tmp_path / "index.faiss", KINDS[kind])["kind"] == kind
+    assert build_faiss(VECTORS, tmp_path / "index.faiss", KINDS[kind]).kind == kind
     return vector_store.open_store(tmp_path)
 
 
@@ -126,7 +126,7 @@ def test_what_the_visited_cells_lack_is_searched_in_all(tmp_path: Path, monkeypa
 def test_float16_is_not_used_where_answers_would_move(tmp_path: Path) -> None:
     alike = normalise(VECTORS[0] + 0.001 * VECTORS)
     about = build_faiss(alike, tmp_path / "index.faiss", 0)
-    assert about["kind"] == "IVF57,Flat"
+    assert about.kind == "IVF57,Flat"
 
 
 def test_cells_say_what_they_find_and_take_half_the_bytes(tmp_path: Path) -> None:
@@ -134,10 +134,10 @@ def test_cells_say_what_they_find_and_take_half_the_bytes(tmp_path: Path) -> Non
     images = np.repeat(rng.normal(size=(1000, 64)), 8, axis=0) + 0.5 * rng.normal(size=(8000, 64))
     vectors = normalise(images.astype(np.float32))
     about = build_faiss(vectors, tmp_path / "index.faiss", 0)
-    assert about["kind"] == "IVF358,SQfp16"
-    assert about["recall_at_10"] >= 0.98
-    assert about["visited"] < 100
-    assert about["bytes"] == (tmp_path / "index.faiss").stat().st_size < 0.6 * vectors.nbytes
+    assert about.kind == "IVF358,SQfp16"
+    assert (about.recall_at_10 or 0) >= 0.98
+    assert 0 < (about.visited or 0) < 100
+    assert about.bytes == (tmp_path / "index.faiss").stat().st_size < 0.6 * vectors.nbytes
     held = normalise((images[::8] + 0.3 * rng.normal(size=(1000, 64))).astype(np.float32))
     right = np.argsort(-(held @ vectors.T), axis=1)[:, :10]
     _, rows = vector_store.open_store(tmp_path).search(held, 10)

@@ -11,6 +11,7 @@ from shared.errors import BadPicture, BadQuestion, UnknownProduct
 from shared.index import neighbour_table as near
 from shared.index.faiss_store import build_faiss
 from shared.index.product_table import ProductImage, StoredTable, write_products
+from shared.index.row_groups import RowGroups
 from shared.search import search as similar
 from shared.search.params import SearchParams
 from shared.search.search import similar_to_photo, similar_to_product, similar_to_vectors
@@ -92,7 +93,7 @@ def test_a_snapshot_with_cells_answers_whatever_k_is(tmp_path: Path, monkeypatch
     products, _ = crowd()
     vectors = normalise(np.random.default_rng(1).normal(size=(len(products), 32)).astype(np.float32))
     snapshot = snapshot_of(tmp_path, products, vectors)
-    assert snapshot.manifest.index["kind"] == "IVF123,SQfp16"
+    assert snapshot.manifest.index.kind == "IVF123,SQfp16"
     for asked in ("p0", "p77"):
         queries = unit(vectors[[product == asked for product in products]].mean(axis=0))
         number = snapshot.products.find(asked)
@@ -105,17 +106,15 @@ def test_a_snapshot_with_cells_answers_whatever_k_is(tmp_path: Path, monkeypatch
 
 def test_neighbours_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     products, vectors = crowd(80)
-    first = [at for at in range(len(products)) if at == 0 or products[at] != products[at - 1]]
-    starts = np.array([*first, len(products)], np.int32)
-    whole = near.build_neighbour_table(vectors, starts, 20)
+    groups = RowGroups.of(products)
+    whole = near.build_neighbour_table(vectors, groups, 20)
     monkeypatch.setattr(near, "_BLOCK_BYTES", 1)
-    blocks = near.build_neighbour_table(vectors, starts, 20)
+    blocks = near.build_neighbour_table(vectors, groups, 20)
     assert np.allclose(whole.scores, blocks.scores, atol=2e-6)
     apart = np.abs(np.diff(whole.scores, prepend=2, append=-2, axis=1)) > 4e-6
     sure = apart[:, :-1] & apart[:, 1:]
     assert sure.any()
-    owners = np.searchsorted(starts, whole.rows, side="right")
-    assert (owners == np.searchsorted(starts, blocks.rows, side="right"))[sure].all()
+    assert (groups.owners_of(whole.rows) == groups.owners_of(blocks.rows))[sure].all()
 
 
 def test_one_product_has_no_neighbours(tmp_path: Path) -> None:

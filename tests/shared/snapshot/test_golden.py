@@ -9,18 +9,18 @@ import json
 import shutil
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from indexer.metric.fit import Features, Recipe, fit
+from indexer.metric.fit import Features, fit
 from shared.embedding.registry import load
 from shared.images.decode import decode
 from shared.images.views import square
 from shared.index.product_table import ProductImage
 from shared.search.search import similar_to_photo, similar_to_product
+from shared.snapshot.manifest import CatalogPart, LearnedPart, PhotoUse, Quality, Recipe
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.writer import Draft, write_snapshot
 from tests.conftest import HOCKEY, drawn
@@ -78,11 +78,10 @@ def written(data: Path) -> Path:
         for n in range(2 * PRODUCTS)
     ]
     # Half of the values stand for a network's middle, so that the projection has all files that it can have.
-    features, recipe = Features(raw, raw.shape[1] // 2), Recipe(centre=True, within=True, photos="teach")
+    features, recipe = Features(raw, raw.shape[1] // 2), Recipe(centre=True, within=True, photos=PhotoUse.TEACH)
     projection, vectors = fit(features, np.arange(len(raw)) // 2, features, recipe)
-    quality = {"learned": {"parts": asdict(recipe), "judged": {}}}
-    catalog = {"uri": "golden.csv", "etag": "", "rows": len(raw)}
-    draft = Draft(HOCKEY, images, vectors, embedder, projection, "faiss", catalog, {}, {}, b"row\n", quality)
+    quality, catalog = Quality(learned=LearnedPart(recipe)), CatalogPart("golden.csv", rows=len(raw))
+    draft = Draft(HOCKEY, images, vectors, embedder, projection, "faiss", catalog, {}, b"{}", b"row\n", quality)
     return HOCKEY.folder(data) / write_snapshot(data, draft, KEY)
 
 

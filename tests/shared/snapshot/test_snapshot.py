@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,14 @@ def test_another_format_is_refused_with_both_versions_named(good: Snapshot) -> N
     [
         {"embedder": {"name": "x", "dimension": 1, "image_size": 1, "fingerprint": "x", "unknown": 4}},
         {"quality": []},
+        {"quality": {"r_at_1": 0.5}},
+        {"quality": {"estimate": "0.5"}},
+        {"quality": {"learned": {"parts": {"photos": "unheard of"}}}},
+        {"quality": {"verdicts": {"mood": {}}}},
+        {"quality": {"verdicts": {"photo": {"similar": 0.1}}}},
+        {"catalog": {"uri": "x", "live": {"journal": "j"}}},
+        {"index": {}},
+        {"unheard": "of"},
         {"department": "../x"},
         {"created": ""},
         {"count": "3"},
@@ -195,7 +204,7 @@ def test_what_one_goes_back_to_is_not_removed_meanwhile(tmp_path: Path, monkeypa
 
 
 def test_vectors_of_another_network_are_refused(good: Snapshot) -> None:
-    other = {**good.manifest.embedder, "fingerprint": "another"}
+    other = {**asdict(good.manifest.embedder), "fingerprint": "another"}
     with pytest.raises(SnapshotError, match="was made with"):
         Snapshot(renamed(good.folder, embedder=other)).load_embedder()
 

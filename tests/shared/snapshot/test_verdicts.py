@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.quality.calibrate import _Answered, _of_photos
+from indexer.quality.calibrate import Sample, _Answered, _of_photos
 from shared.errors import BadQuestion
 from shared.search.params import SearchParams
 from shared.search.search import diversified, similar_to_product, similar_to_vectors
@@ -34,7 +34,7 @@ def test_thresholds_keep_right_answers_and_refuse_what_is_absent() -> None:
     owners = np.arange(400) % 20
     scores = rng.uniform(0, 0.5, (400, 20)).astype(np.float32)
     scores[np.arange(400), owners] += rng.uniform(0.1, 0.5, 400).astype(np.float32)
-    fitted = _of_photos(_Answered(scores, owners), "made up")
+    fitted = _of_photos(_Answered(scores, owners), Sample.USER)
     right = scores.argmax(axis=1) == owners
     verdicts = np.array([fitted.of(evidence(-np.sort(-row))[0]) for row in scores])
     assert (verdicts[right] == "none").mean() <= 0.11
