@@ -11,7 +11,7 @@ from shared.index.neighbour_table import KEPT, NeighbourTable, build_neighbour_t
 from shared.index.product_table import ProductImage
 from shared.index.row_groups import RowGroups
 from shared.partition import Partition
-from shared.snapshot.directory import activate, exclusive
+from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.manifest import CatalogPart
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.writer import Draft, write_snapshot
@@ -59,8 +59,9 @@ def snapshot_of(work: Path, products: int) -> tuple[Path, Snapshot]:
             b"",
             neighbours=near,
         )
-        with exclusive(data, partition):
-            activate(data, partition, write_snapshot(data, draft))
+        here = PartitionFolder(data, partition)
+        with here.exclusive():
+            here.activate(write_snapshot(data, draft))
         return data, Snapshot.current(data, partition)
 
 

@@ -24,7 +24,7 @@ from shared.embedding.registry import load
 from shared.errors import RunStopped, SnapshotError
 from shared.index.neighbour_table import NeighbourTable, build_neighbour_table
 from shared.live.journal import Journal
-from shared.snapshot.directory import activate, exclusive, keep_newest
+from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.manifest import CatalogPart, Quality
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.writer import Draft, write_snapshot
@@ -35,7 +35,7 @@ def index(config: IndexConfig, console: Console) -> str | None:
     """Do a whole run. Returns the id of the new snapshot, None where nothing changed. Raises `SimilarityError`."""
     embedder = load(config.model, config.weights, config.runtime)
     catalog = config.source.read(config.limit)
-    with exclusive(config.data, config.partition), Cache(config.data) as cache:
+    with PartitionFolder(config.data, config.partition).exclusive(), Cache(config.data) as cache:
         return Run(config, embedder, cache, console).go(catalog)
 
 
@@ -53,6 +53,7 @@ class Run:
 
     def __init__(self, config: IndexConfig, embedder: Embedder, cache: Cache, console: Console) -> None:
         self._config, self._embedder, self._cache, self._console = config, embedder, cache, console
+        self._folder = PartitionFolder(config.data, config.partition)
 
     def go(self, catalog: Catalog) -> str | None:
         """Take every step. Returns as `index` does."""
@@ -76,7 +77,7 @@ class Run:
         try:
             self.publish(snapshot_id)
         finally:  # those that were refused go with time, too
-            keep_newest(self._config.data, self._config.partition, self._config.keep)
+            self._folder.keep_newest(self._config.keep)
         self._say(f"Snapshot {snapshot_id} is current. Serve it: make serve")
         return snapshot_id
 
@@ -172,7 +173,7 @@ class Run:
         """Say what was made, and publish the catalog's health."""
         data, partition = self._config.data, self._config.partition
         if indexed.report.refused:
-            refused = partition.folder(data) / snapshot_id / "refused.csv"
+            refused = self._folder.snapshot(snapshot_id) / "refused.csv"
             self._say(f"Each refused row, with its reason: {refused}")
         if metric.learned:
             self._say(f"Learned: {str(metric.learned.parts) or 'nothing'}")
@@ -183,7 +184,7 @@ class Run:
     def publish(self, snapshot_id: str) -> None:
         """Make the new snapshot the one that serves, unless it is worse than that. Raises `RunStopped`."""
         config = self._config
-        new = Snapshot(config.partition.folder(config.data) / snapshot_id)
+        new = Snapshot(self._folder.snapshot(snapshot_id))
         try:
             current = Snapshot.current(config.data, config.partition)
         except SnapshotError:  # none, or none that could serve
@@ -194,7 +195,7 @@ class Run:
                 f"The snapshot {snapshot_id} is not made current; {current.id} goes on serving. {' '.join(reasons)} "
                 "Publish it all the same: FORCE=1. Allow a larger fall: MAX_DROP="
             )
-        activate(config.data, config.partition, snapshot_id)
+        self._folder.activate(snapshot_id)
 
     def _say(self, sentence: str) -> None:
         self._console.print(sentence, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from shared.errors import ConfigError
 
@@ -24,7 +23,3 @@ class Partition:
 
     def __str__(self) -> str:
         return f"{self.department}/{self.domain}"
-
-    def folder(self, data: Path) -> Path:
-        """Where this partition's snapshots lie below the data folder."""
-        return data / "snapshots" / self.department / self.domain

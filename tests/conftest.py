@@ -31,10 +31,11 @@ from indexer.catalog.parsing import parse_catalog
 from indexer.ingest.cache import Cache
 from indexer.ingest.download import Limits
 from indexer.ingest.pipeline import Indexed, Plan, index_images
+from shared.depot.depot import DepotPartition
 from shared.embedding.registry import load
 from shared.index.product_table import ProductImage
 from shared.partition import Partition
-from shared.snapshot.directory import activate, exclusive
+from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.manifest import CatalogPart, Quality
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.writer import Draft, write_snapshot
@@ -188,9 +189,20 @@ def snapshot_of(
     known = TypeAdapter(Quality).validate_python(dict(quality))
     network = load(model)
     draft = Draft(partition, images, vectors, network, None, "faiss", CatalogPart("x"), {}, report, b"row\n", known)
-    with exclusive(data, partition):
-        activate(data, partition, write_snapshot(data, draft))
+    here = PartitionFolder(data, partition)
+    with here.exclusive():
+        here.activate(write_snapshot(data, draft))
     return Snapshot.current(data, partition)
+
+
+def hockey(data: Path) -> PartitionFolder:
+    """The folder of ice hockey below a data folder."""
+    return PartitionFolder(data, HOCKEY)
+
+
+def hockey_in(bucket: Bucket) -> DepotPartition:
+    """Ice hockey in a depot."""
+    return DepotPartition(bucket, HOCKEY)
 
 
 def no_larger_than(limit: int) -> dict[str, Any]:

@@ -19,9 +19,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from shared.embedding.registry import PACKAGES, load
-from shared.snapshot.directory import current_id
 from shared.storage.s3_bucket import s3_client
-from tests.conftest import HOCKEY, ROOT, ImageServer, drawn, not_found, serving, snapshot_of, unit
+from tests.conftest import ROOT, ImageServer, drawn, hockey, not_found, serving, snapshot_of, unit
 
 KEY = "images/data/pixlIDs_domain_id_0341_dpt_num_department_371000.gz"
 
@@ -64,7 +63,7 @@ def test_from_catalog_in_s3_to_answers_over_http(
     done = indexer(*options, environment=s3)
     assert done.returncode == 0, done.stderr
     assert "rows refused: gone" in done.stdout
-    folder = HOCKEY.folder(tmp_path)
+    folder = hockey(tmp_path).path
     snapshot = folder / (folder / "CURRENT").read_text().strip()
     report = json.loads((snapshot / "report.json").read_text())
     assert (report["rows"], report["indexed"], report["refused"]) == (25, 24, 1)
@@ -129,7 +128,7 @@ def test_a_lost_catalog_keeps_the_old_snapshot(cdn: ImageServer, tmp_path: Path)
     done = indexer(*where, "--catalog", str(tmp_path / "c.csv"), "--image-url", cdn.url + "/{id}")
     assert done.returncode == 1
     assert "MAX_FAILURES" in done.stderr
-    assert (HOCKEY.folder(tmp_path) / "CURRENT").read_text().strip() == before
+    assert (hockey(tmp_path).path / "CURRENT").read_text().strip() == before
 
 
 @pytest.mark.network
@@ -206,10 +205,10 @@ def test_where_nothing_changed_the_snapshot_stays_and_where_anything_did_it_does
     run = (*base, "--catalog", str(pictures))
 
     def made() -> str | None:
-        before = current_id(data, HOCKEY)
+        before = hockey(data).current()
         answer = indexer(*run)
         assert answer.returncode == 0, answer.stderr
-        after = current_id(data, HOCKEY)
+        after = hockey(data).current()
         assert ("Nothing changed" in answer.stdout) == (before == after)
         return after
 
@@ -219,7 +218,7 @@ def test_where_nothing_changed_the_snapshot_stays_and_where_anything_did_it_does
     second = made()
     assert second != first
     assert second
-    (HOCKEY.folder(data) / second / "products.jsonl").write_bytes(b"damaged")
+    (hockey(data).snapshot(second) / "products.jsonl").write_bytes(b"damaged")
     third = made()
     assert third != second
     run = (*run, "--metric", "plain", "--max-drop", "1")

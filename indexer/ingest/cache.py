@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from indexer.ingest.download import Validators
 from indexer.ingest.picture_stats import PictureStats
 from shared.errors import ConfigError
 from shared.index.product_table import ProductImage
+from shared.storage.files import path_of
 from shared.vectors.unit import Vectors
 
 _BLOCK = 1000  # keys that are asked for at once
@@ -138,7 +138,7 @@ class Cache:
         Raises `ConfigError` where that file has gone.
         """
         if image.image_url.startswith("file:"):
-            return read_file(Path(unquote(urlsplit(image.image_url).path)))
+            return read_file(path_of(image.image_url))
         known = self.known([image.image_url]).get(image.image_url)
         return (known and self.bytes(known.good)) or b""
 

@@ -14,7 +14,6 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
-from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
 import aiohttp
@@ -23,6 +22,7 @@ from yarl import URL
 
 from shared.images.decode import MAX_BYTES
 from shared.refusals import Kind, Refusal
+from shared.storage.files import path_of
 
 _BUSY = {408, 429, 500, 502, 503, 504}
 _REDIRECT = {301, 302, 303, 307, 308}
@@ -104,7 +104,7 @@ class Downloader:
     async def fetch(self, url: str, known: Validators | None = None) -> Outcome:
         """Fetch one image, or learn that it is unchanged. Failures are values: this never raises for a bad server."""
         if url.startswith("file://"):
-            return await asyncio.to_thread(_read_file, Path(unquote(urlsplit(url).path)), known, self._limits.bytes)
+            return await asyncio.to_thread(_read_file, path_of(url), known, self._limits.bytes)
         try:
             target = URL(url, encoded=True)
             host = target.host

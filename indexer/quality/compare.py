@@ -15,7 +15,7 @@ from shared.images.gallery import Row, Section, Tile, page
 from shared.index.product_table import ProductImage
 from shared.partition import Partition
 from shared.search.search import similar_to_product
-from shared.snapshot.directory import previous_id
+from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.reader import Snapshot
 from shared.storage.files import replace_atomically
 
@@ -88,10 +88,10 @@ def show_changes(data: Path, partition: Partition, against: str | None, console:
     Raises `ConfigError` where none did.
     """
     after = Snapshot.current(data, partition)
-    against = against or previous_id(data, partition)
+    against = against or PartitionFolder(data, partition).previous()
     if against in (None, after.id):
         raise ConfigError(f"No snapshot served before {after.id}. Give another one to compare with: AGAINST=.")
-    before = Snapshot(after.folder.parent / against)
+    before = Snapshot(PartitionFolder(data, partition).snapshot(against))
     found = overlaps(before, after)
     folder = data / "changes" / partition.department / partition.domain
     folder.mkdir(parents=True, exist_ok=True)

@@ -33,6 +33,7 @@ from shared.refusals import Refusal
 from shared.search.hits import Hit
 from shared.search.params import TEN as FIRST
 from shared.search.search import similar_to_photo
+from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.reader import Snapshot
 from shared.vectors.top_k import best_of_each
 
@@ -87,7 +88,7 @@ def measure_snapshots(data: Path, partition: Partition, photos: Path | None, aga
     """
     snapshots = [Snapshot.current(data, partition)]
     if against:
-        snapshots.append(Snapshot(partition.folder(data) / against))
+        snapshots.append(Snapshot(PartitionFolder(data, partition).snapshot(against)))
     folder = data / "evaluation" / partition.department / partition.domain
     folder.mkdir(parents=True, exist_ok=True)
     labelled = labelled_queries(photos) if photos else []

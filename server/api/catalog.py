@@ -4,7 +4,7 @@ import io
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from flask import Response, request
 from flask_openapi3 import OpenAPI, Tag
@@ -20,6 +20,7 @@ from shared.index.product_table import ProductImage
 from shared.live.journal import UPLOADED, Journal
 from shared.refusals import Refusal
 from shared.snapshot.view import SnapshotView
+from shared.storage.files import path_of
 
 _TAGS = [Tag(name="catalog", description="What is there?")]
 _PICTURE: Any = {
@@ -137,7 +138,7 @@ def _jpeg(data: bytes, size: int) -> bytes:
 def _path(url: str) -> Path | None:
     """Where a `file://` URL points on this host."""
     parts = urlsplit(url)
-    return Path(unquote(parts.path)) if parts.scheme == "file" and parts.netloc in ("", "localhost") else None
+    return path_of(url) if parts.scheme == "file" and parts.netloc in ("", "localhost") else None
 
 
 def _json(body: dict[str, Any]) -> bytes:

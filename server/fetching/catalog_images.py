@@ -6,12 +6,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from shared.errors import BadPicture, BadQuestion
 from shared.images.decode import MAX_BYTES
 from shared.refusals import Kind, Refusal
+from shared.storage.files import path_of
 from shared.storage.url_template import UrlTemplate
 
 _SILENCE, _TOTAL = 5.0, 20.0  # seconds
@@ -43,7 +42,7 @@ class CatalogImages:
         deadline = time.monotonic() + _TOTAL
         try:
             if url.startswith("file:"):
-                with Path(unquote(urlsplit(url).path)).open("rb") as file:
+                with path_of(url).open("rb") as file:
                     return _bounded(file, deadline)
             request = urllib.request.Request(url, headers={"User-Agent": "image-similarity", "Accept": "image/*"})
             with self._opener.open(request, timeout=_SILENCE) as answer:

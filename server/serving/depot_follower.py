@@ -14,11 +14,11 @@ from pathlib import Path
 
 from server.config import ServerConfig
 from server.serving.reload_signal import ReloadSignal
-from shared.depot.depot import latest, latest_entries
-from shared.depot.pull import chosen_id, followed_id, pull
+from shared.depot.depot import DepotPartition, latest_entries
+from shared.depot.pull import pull
 from shared.errors import SimilarityError, SnapshotError
 from shared.partition import Partition
-from shared.snapshot.directory import keep_newest
+from shared.snapshot.directory import PartitionFolder
 from shared.storage.buckets import Bucket, open_bucket
 from shared.storage.files import replace_atomically
 
@@ -75,7 +75,7 @@ class Follower:
             entries = latest_entries(self._bucket)
             found = {str(partition): found[str(partition)] for partition in entries if str(partition) in found}
             if self._first:
-                self._tell(found, [str(each) for each in entries if chosen_id(self._data, each) is None])
+                self._tell(found, [str(each) for each in entries if self._here(each).current_if_there() is None])
                 self._first = False
             for partition, entry in entries.items():
                 if self._seen.get(partition) != entry.change:
@@ -89,12 +89,12 @@ class Follower:
 
     def _pull(self, partition: Partition) -> str:
         """Pull it, unless somebody of this host went back from it. Returns why that failed, or ""."""
+        here = self._here(partition)
         try:
-            now = latest(self._bucket, partition)
-            here, followed = chosen_id(self._data, partition), followed_id(self._data, partition)
-            if now and here and followed == now.current != here:
+            now, current = DepotPartition(self._bucket, partition).latest(), here.current_if_there()
+            if now and current and here.pulled() == now.current != current:
                 return ""
-            pulled = pull(self._data, partition, self._bucket, key=self._key)
+            pulled = pull(here, self._bucket, key=self._key)
             _log.info("%s was pulled: snapshot %s", partition, pulled)
         except (SnapshotError, OSError) as error:
             return str(error)
@@ -105,10 +105,13 @@ class Follower:
             _log.exception("Pulling %s failed", partition)
             return f"Pulling it failed ({type(error).__name__})."
         try:
-            keep_newest(self._data, partition, self._keep)
+            here.keep_newest(self._keep)
         except (SnapshotError, OSError) as error:
             _log.warning("Old snapshots of %s could not be removed: %s", partition, error)
         return ""
+
+    def _here(self, partition: Partition) -> PartitionFolder:
+        return PartitionFolder(self._data, partition)
 
     def _tell(self, found: dict[str, str], coming: Sequence[str] = ()) -> None:
         """Log what is new of it, and write it down for the workers, whose sign of life it is, too."""

@@ -19,7 +19,7 @@ from shared.embedding.embedder import Embedder
 from shared.errors import NotReady, QuestionError, SnapshotError, UnknownPartition
 from shared.live.journal import Journal
 from shared.partition import Partition
-from shared.snapshot.directory import current_id, partitions, previous_id
+from shared.snapshot.directory import PartitionFolder, partitions
 from shared.snapshot.lease import Lease
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.view import SnapshotView
@@ -109,7 +109,7 @@ class Snapshots:
         """What is to serve a partition where that one does, and why what is current does not, or ""."""
         name, current = str(partition), None
         try:
-            current = current_id(self._data, partition)
+            current = PartitionFolder(self._data, partition).current()
             if serving and serving.id == current:
                 self._coming.pop(name, None)
                 return serving, ""
@@ -148,8 +148,9 @@ class Snapshots:
     def _before(self, partition: Partition) -> Snapshot | None:
         """The snapshot that was current before, for a server that starts while the current one is damaged."""
         with suppress(SnapshotError):
-            if before := previous_id(self._data, partition):
-                return self._opened(Snapshot(partition.folder(self._data) / before, self._key, partition))
+            here = PartitionFolder(self._data, partition)
+            if before := here.previous():
+                return self._opened(Snapshot(here.snapshot(before), self._key, partition))
         return None
 
     def _opened(self, snapshot: Snapshot) -> Snapshot:

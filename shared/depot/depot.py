@@ -1,37 +1,29 @@
-"""A depot: where snapshots lie for every host to fetch. This is the order of steps that keeps it whole.
+"""A depot: where snapshots lie for every host to fetch.
 
     <depot>/objects/371/0341/<sha256>               a file of one or more snapshots, named by its content
     <depot>/snapshots/371/0341/<id>/manifest.json   written when all its objects are there; manifest.sig beside it
     <depot>/snapshots/371/0341/<id>/withdrawn       where somebody went back from it
     <depot>/snapshots/371/0341/LATEST               the current id and the one before; moved last, by conditional put
 
-Who dies on the way leaves objects that nobody names, never a LATEST that names what is not there. For pulling see
-`pulling`.
+Who dies on the way leaves objects that nobody names, never a LATEST that names what is not there.
 """
 
-import hashlib
 import re
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 from shared.errors import ConfigError, DepotError, SnapshotError
 from shared.partition import Partition
-from shared.snapshot.directory import current_id, is_id
-from shared.snapshot.manifest import SIGNATURE, Manifest, checked_manifest, signature
-from shared.snapshot.verify import verify
-from shared.storage.buckets import Advance, Bucket, Entry, Held
+from shared.snapshot.directory import is_id
+from shared.snapshot.manifest import SIGNATURE, Manifest, checked_manifest
+from shared.storage.buckets import Bucket, Entry, Held
 from shared.storage.files import FileDigest
-
-Meter = Callable[[str, int], AbstractContextManager[Advance]]
-"""`with meter("sending", total_bytes) as advance: advance(bytes)`: shows how far a transfer is."""
 
 # An object that no manifest names may belong to a publisher who is still at work.
 GRACE = timedelta(hours=24)
 _SHA256 = re.compile("[0-9a-f]{64}")
-_MANIFEST, _WITHDRAWN = "manifest.json", "withdrawn"
+_LATEST, _MANIFEST, _WITHDRAWN = "LATEST", "manifest.json", "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,260 +44,178 @@ class Latest:
             raise SnapshotError(f"The depot's LATEST does not name a snapshot: {data[:80]!r}. Publish again.")
         return cls(*ids)
 
-
-def unmetered(_what: str, _total: int) -> AbstractContextManager[Advance]:
-    """A `Meter` that shows nothing."""
-    return nullcontext(lambda _moved: None)
-
-
-def latest(bucket: Bucket, partition: Partition) -> Latest | None:
-    """What is current in the depot, or None where nothing was published."""
-    held = bucket.read(_key(partition, "LATEST"))
-    return Latest.from_bytes(held.data) if held else None
+    @classmethod
+    def readable(cls, held: Held | None) -> "Latest | None":
+        """What it says, or None where it says nothing: then it is replaced."""
+        with suppress(SnapshotError):
+            return cls.from_bytes(held.data) if held else None
+        return None
 
 
 def latest_entries(bucket: Bucket) -> dict[Partition, Entry]:
-    """The LATEST of every partition in the depot, in one listing: what has changed since?"""
+    """The LATEST of every partition in a depot, in one listing. An entry's `change` tells whether it was moved."""
     found = {}
     for entry in bucket.entries("snapshots/"):
         _, department, domain, *rest = f"{entry.key}///".split("/")
-        if rest[0] == "LATEST":
+        if rest[0] == _LATEST:
             with suppress(ConfigError):  # somebody else's object
                 found[Partition(department, domain)] = entry
     return found
 
 
-def manifests(bucket: Bucket, partition: Partition) -> dict[str, Manifest | None]:
-    """Every snapshot of a partition in the depot, newest first; None where its manifest cannot be read."""
-    found: dict[str, Manifest | None] = {}
-    for snapshot_id in sorted(_ids(bucket, partition), reverse=True):
-        try:
-            found[snapshot_id] = manifest_of(bucket, partition, snapshot_id)
-        except SnapshotError:
-            found[snapshot_id] = None
-    return found
+@dataclass(frozen=True, slots=True)
+class DepotPartition:
+    """The snapshots of one partition in a depot."""
 
+    bucket: Bucket
+    partition: Partition
 
-def withdrawn(bucket: Bucket, partition: Partition) -> set[str]:
-    """The snapshots that somebody went back from."""
-    keys = (entry.key.split("/") for entry in bucket.entries(_key(partition, "")))
-    return {parts[-2] for parts in keys if parts[-1] == _WITHDRAWN}
-
-
-def manifest_of(bucket: Bucket, partition: Partition, snapshot_id: str, key: str | None = None) -> Manifest:
-    """A snapshot's manifest. Raises `SnapshotError` where it is missing, damaged, foreign or not signed as it must."""
-    return checked_manifest(snapshot_id, *signed_manifest(bucket, partition, snapshot_id), key, partition)
-
-
-def signed_manifest(bucket: Bucket, partition: Partition, snapshot_id: str) -> tuple[bytes, bytes | None]:
-    """The bytes of a manifest and of its signature, unchecked. Raises `SnapshotError` where there is no manifest."""
-    held = bucket.read(_key(partition, snapshot_id, _MANIFEST))
-    if held is None:
-        raise SnapshotError(f"The depot {bucket.uri} has no snapshot {snapshot_id} of {partition}.")
-    signed = bucket.read(_key(partition, snapshot_id, SIGNATURE))
-    return held.data, signed.data if signed else None
-
-
-def object_key(partition: Partition, wanted: FileDigest) -> str:
-    """Where a file of that content lies. Raises `SnapshotError` where a manifest names no content."""
-    if not _SHA256.fullmatch(wanted.sha256):
-        raise SnapshotError(f"A manifest states a SHA-256 that is none: {wanted.sha256[:80]!r}.")
-    return f"objects/{partition}/{wanted.sha256}"
-
-
-def publish(
-    data: Path, partition: Partition, bucket: Bucket, *, key: str | None = None, meter: Meter = unmetered
-) -> str:
-    """Make the host's current snapshot the depot's; return its id.
-
-    Raises `SnapshotError` where the snapshot is damaged, `DepotError` where the depot fails, another publisher was
-    faster, or somebody went back from this snapshot. The depot is as it was then, but for objects that the next try
-    finds there.
-    """
-    snapshot_id = current_id(data, partition)
-    if snapshot_id is None:
-        raise SnapshotError(f"There is no snapshot of {partition} in {data} to publish. Make one: make index.")
-    if not is_id(snapshot_id):
-        raise SnapshotError(f"{partition.folder(data) / 'CURRENT'} does not name a snapshot.")
-    folder = partition.folder(data) / snapshot_id
-    signed = (folder / SIGNATURE).read_bytes() if (folder / SIGNATURE).exists() else None
-    manifest = verify(folder, key if signed else None, partition)
-    content = (folder / _MANIFEST).read_bytes()
-    if key and signed is None:  # it is older than the key
-        signed = signature(content, key)
-    before = bucket.read(_key(partition, "LATEST"))
-    now = _read_latest(before)
-    if now and now.current != snapshot_id and bucket.read(_key(partition, snapshot_id, _WITHDRAWN)):
-        raise DepotError(
-            f"Somebody went back from {snapshot_id} in {bucket.uri}. Make another one: make index (FORCE=1 where "
-            f"nothing changed). Or let it serve again: make rollback TO={snapshot_id}."
-        )
-    _send(folder, manifest.files, bucket, partition, meter, _lasting(bucket, partition, manifest, before))
-    _write_manifest(bucket, partition, snapshot_id, content, signed)
-    _move(bucket, partition, before, snapshot_id)
-    # Now that it is current nothing of it is removed; but a cleaner may have looked before.
-    _write_manifest(bucket, partition, snapshot_id, content, signed)
-    lost = {name: mark for name, mark in manifest.files.items() if not _there(bucket, partition, mark)}
-    _send(folder, lost, bucket, partition, unmetered)
-    return snapshot_id
-
-
-def go_back(bucket: Bucket, partition: Partition, to: str | None = None, key: str | None = None) -> str:
-    """Make the snapshot `to` current in the depot, or the one that was before; return its id.
-
-    The one that was current is withdrawn: it is not published again by a run that made nothing new. Raises
-    `SnapshotError` where `to` is not there, `DepotError` where another one moved LATEST meanwhile.
-    """
-    before = bucket.read(_key(partition, "LATEST"))
-    if before is None:
-        raise SnapshotError(f"The depot {bucket.uri} has no snapshot of {partition}.")
-    now = _read_latest(before)
-    wanted = to or (now.previous if now else None)
-    known = sorted(_ids(bucket, partition), reverse=True)
-    if wanted not in known:
-        which = f"The snapshot {to} is not" if to else "No earlier snapshot is"
-        raise SnapshotError(f"{which} in {bucket.uri}. Give one of them: TO={' or '.join(known)}.")
-    content, signed = signed_manifest(bucket, partition, wanted)
-    for name, mark in checked_manifest(wanted, content, signed, key, partition).files.items():
-        if not _there(bucket, partition, mark):
-            raise SnapshotError(f"The depot {bucket.uri} lacks the file {name} of {wanted}. Publish it again.")
-    if now and now.current != wanted:
-        _settle(bucket, _key(partition, now.current, _WITHDRAWN), b"")
-    bucket.delete(_key(partition, wanted, _WITHDRAWN))
-    _move(bucket, partition, before, wanted)
-    _write_manifest(bucket, partition, wanted, content, signed)  # a publisher may just have forgotten it
-    return wanted
-
-
-def keep_newest(bucket: Bucket, partition: Partition, keep: int, grace: timedelta = GRACE) -> list[str]:
-    """Forget all but the newest `keep` snapshots, never the current or the previous one; return the forgotten ids.
-
-    Then remove the objects that no snapshot named even before, unless they are younger than `grace`. So what is
-    forgotten can come back until the next time.
-    """
-    spared = latest(bucket, partition)
-    moved = [entry.modified for entry in bucket.entries(_key(partition, "LATEST"))]
-    if not (spared and moved):
-        return []
-    (now,) = moved  # by the bucket's own clock, not this host's
-    ids = sorted(_ids(bucket, partition), reverse=True)
-    named = _named_objects(bucket, partition, ids)
-    forgotten = [each for each in ids[keep:] if each not in (spared.current, spared.previous)]
-    for snapshot_id in forgotten:
-        bucket.delete(_key(partition, snapshot_id, _MANIFEST))  # without it a snapshot is not there
-        for of_it in list(bucket.entries(_key(partition, snapshot_id, ""))):
-            bucket.delete(of_it.key)
-    for old in [each for each in bucket.entries(f"objects/{partition}/") if now - each.modified > grace]:
-        # Looked at again: a publisher may have sent it anew.
-        if old.key not in named and old in bucket.entries(old.key):
-            bucket.delete(old.key)
-    return forgotten
-
-
-def _key(partition: Partition, *parts: str) -> str:
-    return "/".join(("snapshots", partition.department, partition.domain, *parts))
-
-
-def _ids(bucket: Bucket, partition: Partition) -> set[str]:
-    """The snapshots that are there, those too whose publisher died before it wrote the manifest."""
-    begin = _key(partition, "")
-    return set(filter(is_id, (entry.key.removeprefix(begin).partition("/")[0] for entry in bucket.entries(begin))))
-
-
-def _named_objects(bucket: Bucket, partition: Partition, ids: list[str]) -> set[str]:
-    """Every object that a snapshot names. An unreadable manifest stops the cleaning: what it names is not known."""
-    named: set[str] = set()
-    for snapshot_id in ids:
-        held = bucket.read(_key(partition, snapshot_id, _MANIFEST))
-        marks = Manifest.from_json(held.data, snapshot_id).files.values() if held else ()
-        named.update(object_key(partition, mark) for mark in marks)
-    return named
-
-
-def _there(bucket: Bucket, partition: Partition, mark: FileDigest) -> Entry | None:
-    """The object of that content, where it is there and has the right size."""
-    key = object_key(partition, mark)
-    return next((each for each in bucket.entries(key) if (each.key, each.bytes) == (key, mark.bytes)), None)
-
-
-def _lasting(bucket: Bucket, partition: Partition, manifest: Manifest, before: Held | None) -> set[FileDigest]:
-    """The files that are there and stay while this publisher works, whoever cleans up meanwhile.
-
-    Those are the current snapshot's (if another becomes current, this publisher loses anyway) and the young ones.
-    """
-    current: set[FileDigest] = set()
-    if before:
-        with suppress(SnapshotError):  # a damaged one is no help
-            current.update(manifest_of(bucket, partition, Latest.from_bytes(before.data).current).files.values())
-    young = datetime.now(UTC) - GRACE / 2
-    found = {mark: _there(bucket, partition, mark) for mark in manifest.files.values()}
-    return {mark for mark, entry in found.items() if entry and (mark in current or entry.modified > young)}
-
-
-def _send(
-    folder: Path,
-    files: Mapping[str, FileDigest],
-    bucket: Bucket,
-    partition: Partition,
-    meter: Meter,
-    there: Collection[FileDigest] = (),
-) -> None:
-    """Send the files that are not there, then read all back; those that prove wrong are sent again."""
-    total = sum(mark.bytes for mark in files.values())
-    with meter("sending", total) as advance:
-        for name, mark in files.items():
-            if mark in there:
-                advance(mark.bytes)
-            else:
-                bucket.upload(folder / name, object_key(partition, mark), advance)
-    with meter("reading back", total) as advance:
-        for name, mark in files.items():
-            key = object_key(partition, mark)
-            if _digest(bucket, key, advance) != mark.sha256:
-                bucket.upload(folder / name, key, lambda _: None)
-                if _digest(bucket, key, lambda _: None) != mark.sha256:
-                    raise DepotError(f"{name} was sent to {bucket.uri} but does not read back as it should.")
-
-
-def _digest(bucket: Bucket, key: str, advance: Advance) -> str:
-    digest = hashlib.sha256()
-    with suppress(KeyError):  # it is not there
-        for piece in bucket.stream(key):
-            digest.update(piece)
-            advance(len(piece))
-    return digest.hexdigest()
-
-
-def _write_manifest(
-    bucket: Bucket, partition: Partition, snapshot_id: str, content: bytes, signed: bytes | None
-) -> None:
-    if signed:
-        _settle(bucket, _key(partition, snapshot_id, SIGNATURE), signed)
-    _settle(bucket, _key(partition, snapshot_id, _MANIFEST), content)
-
-
-def _settle(bucket: Bucket, key: str, data: bytes) -> None:
-    held = bucket.read(key)
-    if (held is None or held.data != data) and not bucket.replace(key, data, held.tag if held else None):
-        raise DepotError(f"Another publisher writes {bucket.uri}/{key} at this moment. Publish again.")
-
-
-def _move(bucket: Bucket, partition: Partition, before: Held | None, snapshot_id: str) -> None:
-    """Name it in LATEST where nobody moved that meanwhile; also where it is named there already."""
-    was = _read_latest(before)
-    moved = Latest(snapshot_id, was.current if was else None)
-    if was and was.current == snapshot_id:
-        moved = was
-    if not bucket.replace(_key(partition, "LATEST"), moved.to_bytes(), before.tag if before else None):
-        now = latest(bucket, partition)
-        raise DepotError(
-            f"Another publisher was faster: {now.current if now else 'nothing'} is current now for {partition} in "
-            f"{bucket.uri}, and {snapshot_id} is not. To see both: make snapshots. To insist: make publish."
-        )
-
-
-def _read_latest(held: Held | None) -> Latest | None:
-    """What it says, or None where it says nothing: then it is replaced."""
-    with suppress(SnapshotError):
+    def latest(self) -> Latest | None:
+        """What is current, or None where nothing was published. Raises `SnapshotError` where that is damaged."""
+        held = self.held_latest()
         return Latest.from_bytes(held.data) if held else None
-    return None
+
+    def held_latest(self) -> Held | None:
+        """LATEST as it is now, to show to `move`."""
+        return self.bucket.read(self._key(_LATEST))
+
+    def ids(self) -> list[str]:
+        """The ids of all snapshots, newest first; those too whose publisher died before it wrote the manifest."""
+        begin = self._key("")
+        names = {entry.key.removeprefix(begin).partition("/")[0] for entry in self.bucket.entries(begin)}
+        return sorted(filter(is_id, names), reverse=True)
+
+    def manifests(self) -> dict[str, Manifest | None]:
+        """The manifests of all snapshots, newest first; None where one cannot be read."""
+        found: dict[str, Manifest | None] = {}
+        for snapshot_id in self.ids():
+            try:
+                found[snapshot_id] = self.manifest_of(snapshot_id)
+            except SnapshotError:
+                found[snapshot_id] = None
+        return found
+
+    def manifest_of(self, snapshot_id: str, key: str | None = None) -> Manifest:
+        """A snapshot's manifest. Raises `SnapshotError` where it is missing, damaged, foreign or not signed as it
+        must."""
+        return checked_manifest(snapshot_id, *self.signed_manifest(snapshot_id), key, self.partition)
+
+    def signed_manifest(self, snapshot_id: str) -> tuple[bytes, bytes | None]:
+        """The bytes of a manifest and of its signature, unchecked. Raises `SnapshotError` where there is no
+        manifest."""
+        held = self.bucket.read(self._key(snapshot_id, _MANIFEST))
+        if held is None:
+            raise SnapshotError(f"The depot {self.bucket.uri} has no snapshot {snapshot_id} of {self.partition}.")
+        signed = self.bucket.read(self._key(snapshot_id, SIGNATURE))
+        return held.data, signed.data if signed else None
+
+    def withdrawn(self) -> set[str]:
+        """The snapshots that somebody went back from."""
+        keys = (entry.key.split("/") for entry in self.bucket.entries(self._key("")))
+        return {parts[-2] for parts in keys if parts[-1] == _WITHDRAWN}
+
+    def is_withdrawn(self, snapshot_id: str) -> bool:
+        """Whether somebody went back from it."""
+        return self.bucket.read(self._key(snapshot_id, _WITHDRAWN)) is not None
+
+    def object_key(self, digest: FileDigest) -> str:
+        """Where a file of that content lies. Raises `SnapshotError` where a manifest names no content."""
+        if not _SHA256.fullmatch(digest.sha256):
+            raise SnapshotError(f"A manifest states a SHA-256 that is none: {digest.sha256[:80]!r}.")
+        return f"objects/{self.partition}/{digest.sha256}"
+
+    def object(self, digest: FileDigest) -> Entry | None:
+        """The object of that content, where it is there and has the right size."""
+        key = self.object_key(digest)
+        return next((each for each in self.bucket.entries(key) if (each.key, each.bytes) == (key, digest.bytes)), None)
+
+    def write_manifest(self, snapshot_id: str, content: bytes, signed: bytes | None) -> None:
+        """Write a manifest and its signature where they are not there yet. All its objects must be.
+
+        Raises `DepotError` where another publisher writes them, too.
+        """
+        if signed:
+            self._settle(self._key(snapshot_id, SIGNATURE), signed)
+        self._settle(self._key(snapshot_id, _MANIFEST), content)
+
+    def move(self, before: Held | None, snapshot_id: str) -> None:
+        """Name it in LATEST, also where it is named there already. Raises `DepotError` where LATEST is no longer what
+        it was `before`."""
+        was = Latest.readable(before)
+        moved = Latest(snapshot_id, was.current if was else None)
+        if was and was.current == snapshot_id:
+            moved = was
+        if not self.bucket.replace(self._key(_LATEST), moved.to_bytes(), before.tag if before else None):
+            now = self.latest()
+            raise DepotError(
+                f"Another publisher was faster: {now.current if now else 'nothing'} is current now for "
+                f"{self.partition} in {self.bucket.uri}, and {snapshot_id} is not. To see both: make snapshots. "
+                "To insist: make publish."
+            )
+
+    def go_back(self, to: str | None = None, key: str | None = None) -> str:
+        """Make the snapshot `to` current, or the one that was before; return its id.
+
+        The one that was current is withdrawn: it is not published again by a run that made nothing new. Raises
+        `SnapshotError` where `to` is not there, `DepotError` where another one moved LATEST meanwhile.
+        """
+        before = self.held_latest()
+        if before is None:
+            raise SnapshotError(f"The depot {self.bucket.uri} has no snapshot of {self.partition}.")
+        now = Latest.readable(before)
+        wanted = to or (now.previous if now else None)
+        known = self.ids()
+        if wanted not in known:
+            which = f"The snapshot {to} is not" if to else "No earlier snapshot is"
+            raise SnapshotError(f"{which} in {self.bucket.uri}. Give one of them: TO={' or '.join(known)}.")
+        content, signed = self.signed_manifest(wanted)
+        for name, digest in checked_manifest(wanted, content, signed, key, self.partition).files.items():
+            if not self.object(digest):
+                raise SnapshotError(f"The depot {self.bucket.uri} lacks the file {name} of {wanted}. Publish it again.")
+        if now and now.current != wanted:
+            self._settle(self._key(now.current, _WITHDRAWN), b"")
+        self.bucket.delete(self._key(wanted, _WITHDRAWN))
+        self.move(before, wanted)
+        self.write_manifest(wanted, content, signed)  # a publisher may just have forgotten it
+        return wanted
+
+    def keep_newest(self, keep: int, grace: timedelta = GRACE) -> list[str]:
+        """Forget all but the newest `keep` snapshots, never the current or the previous one; return the forgotten ids.
+
+        Then remove the objects that no snapshot named even before, unless they are younger than `grace`. So what is
+        forgotten can come back until the next time.
+        """
+        spared = self.latest()
+        moved = [entry.modified for entry in self.bucket.entries(self._key(_LATEST))]
+        if not (spared and moved):
+            return []
+        (now,) = moved  # by the bucket's own clock, not this host's
+        ids = self.ids()
+        named = self._named_objects(ids)
+        forgotten = [each for each in ids[keep:] if each not in (spared.current, spared.previous)]
+        for snapshot_id in forgotten:
+            self.bucket.delete(self._key(snapshot_id, _MANIFEST))  # without it a snapshot is not there
+            for of_it in list(self.bucket.entries(self._key(snapshot_id, ""))):
+                self.bucket.delete(of_it.key)
+        objects = self.bucket.entries(f"objects/{self.partition}/")
+        for old in [each for each in objects if now - each.modified > grace]:
+            # Looked at again: a publisher may have sent it anew.
+            if old.key not in named and old in self.bucket.entries(old.key):
+                self.bucket.delete(old.key)
+        return forgotten
+
+    def _named_objects(self, ids: list[str]) -> set[str]:
+        """Every object that a snapshot names. An unreadable manifest stops the cleaning: what it names is not known."""
+        named: set[str] = set()
+        for snapshot_id in ids:
+            if held := self.bucket.read(self._key(snapshot_id, _MANIFEST)):
+                named.update(map(self.object_key, Manifest.from_json(held.data, snapshot_id).files.values()))
+        return named
+
+    def _key(self, *parts: str) -> str:
+        return "/".join(("snapshots", self.partition.department, self.partition.domain, *parts))
+
+    def _settle(self, key: str, data: bytes) -> None:
+        held = self.bucket.read(key)
+        if (held is None or held.data != data) and not self.bucket.replace(key, data, held.tag if held else None):
+            raise DepotError(f"Another publisher writes {self.bucket.uri}/{key} at this moment. Publish again.")

@@ -1,108 +1,206 @@
-"""A partition's folder on this host: which snapshots are there, which one serves, and who may change that."""
+"""A partition's folder on this host: its snapshots, which one serves, and the locks under which that changes.
+
+<data>/snapshots/371/0341/CURRENT      the id of the snapshot that serves; replaced last
+<data>/snapshots/371/0341/PREVIOUS     the id of the one that served before
+<data>/snapshots/371/0341/<id>/        a snapshot
+.writing  .pulling                     snapshots that are not complete yet
+.pulled                                the id that was pulled last
+.indexing.lock  .pulling.lock          held by long work of one kind: one run at a time
+.choosing.lock                         held for a moment by whoever adds, chooses or removes a snapshot
+"""
 
 import fcntl
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from shared.errors import ConfigError, SnapshotError
 from shared.partition import Partition
-from shared.snapshot.lease import is_leased
+from shared.snapshot.lease import Lease, remove_unless_leased
 from shared.snapshot.manifest import HASH_DIGITS
 from shared.snapshot.verify import verify
-from shared.storage.files import replace_atomically
+from shared.storage.files import digest_of, replace_atomically, sync_folder
 
 _ID = re.compile(rf"\d{{8}}T\d{{6}}Z-[0-9a-f]{{{HASH_DIGITS}}}")
 
 
-def activate(data: Path, partition: Partition, snapshot_id: str) -> None:
-    """Make this snapshot the one that serves."""
-    folder = partition.folder(data)
-    with suppress(SnapshotError):  # an unreadable CURRENT is replaced, not remembered
-        before = current_id(data, partition)
-        if before and before != snapshot_id:
-            replace_atomically(folder / "PREVIOUS", before.encode() + b"\n")
-    replace_atomically(folder / "CURRENT", snapshot_id.encode() + b"\n")
+class Task(StrEnum):
+    """Long work on a partition that only one run does at a time."""
+
+    INDEXING = "indexing"
+    PULLING = "pulling"
 
 
-@contextmanager
-def exclusive(data: Path, partition: Partition, task: str = "indexing") -> Iterator[None]:
-    """Only one run at a time may do this to a partition. Raises `ConfigError` where another one does."""
-    folder = partition.folder(data)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{task}.lock").open("w") as lock:
+@dataclass(frozen=True, slots=True)
+class PartitionFolder:
+    """The folder of one partition's snapshots below a data folder."""
+
+    data: Path
+    partition: Partition
+
+    @property
+    def path(self) -> Path:
+        return self.data / "snapshots" / self.partition.department / self.partition.domain
+
+    @property
+    def writing(self) -> Path:
+        """Where a new snapshot is written."""
+        return self.path / ".writing"
+
+    @property
+    def pulling(self) -> Path:
+        """Where a snapshot is fetched to, in a folder of its name."""
+        return self.path / ".pulling"
+
+    def snapshot(self, snapshot_id: str | None = None) -> Path:
+        """The folder of that snapshot, or of the one that serves.
+
+        Raises `SnapshotError` where none serves, or where the id has not the form of one and so is not safe in a path.
+        """
+        wanted = self.current() if snapshot_id is None else snapshot_id
+        if wanted is None:
+            raise SnapshotError(f"There is no snapshot of {self.partition} in {self.data}. Make one: make index.")
+        if not is_id(wanted):
+            named_by = self.path / "CURRENT" if snapshot_id is None else repr(snapshot_id)
+            raise SnapshotError(f"{named_by} does not name a snapshot. To see those that are there: make snapshots.")
+        return self.path / wanted
+
+    def current(self) -> str | None:
+        """The id of the snapshot that serves, or None where there is none. Raises `SnapshotError` if it is
+        unreadable."""
+        return self._named_in("CURRENT")
+
+    def previous(self) -> str | None:
+        """The id of the snapshot that served before, or None. Raises `SnapshotError` if it is unreadable."""
+        return self._named_in("PREVIOUS")
+
+    def current_if_there(self) -> str | None:
+        """The id of the current snapshot; None where its folder is missing, or CURRENT is damaged."""
+        with suppress(SnapshotError):
+            current = self.current()
+            return current if current and self.snapshot(current).is_dir() else None
+        return None
+
+    def ids(self) -> list[str]:
+        """The ids of all snapshots here, newest first."""
+        return sorted(filter(is_id, (path.name for path in self.path.glob("*"))), reverse=True)
+
+    def pulled(self) -> str | None:
+        """The id that was pulled last. Where another one is current, somebody chose it on this host."""
+        with suppress(SnapshotError):
+            return self._named_in(".pulled")
+        return None
+
+    def note_pulled(self, snapshot_id: str) -> None:
+        """Remember which snapshot was pulled last."""
+        self._name_in(".pulled", snapshot_id)
+
+    @contextmanager
+    def exclusive(self, task: Task = Task.INDEXING) -> Iterator[None]:
+        """Hold the lock of long work. Raises `ConfigError` where another run holds it."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._locked(task, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            except BlockingIOError as error:
+                raise ConfigError(
+                    f"Another run is {task} {self.partition} in {self.data}. Wait for its end."
+                ) from error
+            yield
+
+    def add(self, incoming: Path, snapshot_id: str) -> Lease:
+        """Move a complete snapshot into its place. It does not serve before `activate`; the lease keeps it till then.
+
+        One that is there already may serve: it is mended file by file, and never gone. What is right stays, so that
+        leases on it do, too.
+        """
+        folder = self.snapshot(snapshot_id)
+        with self._choosing():
+            if folder.is_dir():
+                for path in incoming.iterdir():
+                    if not _is_same(path, folder / path.name):
+                        path.replace(folder / path.name)
+                sync_folder(folder)
+                shutil.rmtree(incoming)
+            else:
+                incoming.rename(folder)
+            sync_folder(self.path)
+            return Lease(folder)
+
+    def activate(self, snapshot_id: str) -> None:
+        """Make this snapshot the one that serves. Raises `SnapshotError` where it is not there."""
+        with self._choosing():
+            self._activate(snapshot_id)
+
+    def go_back(self, to: str | None = None, key: str | None = None) -> str:
+        """Serve the snapshot `to` again, or the one that served before; return its id.
+
+        Raises `SnapshotError` where it is not there, damaged or not signed as it should be; then nothing has changed.
+        """
+        with self._choosing():
+            wanted = to or self.previous()
+            if to is None and wanted == self.current():  # a run was killed between PREVIOUS and CURRENT
+                wanted = None
+            known = self.ids()
+            if wanted not in known:
+                which = f"The snapshot {to} is not" if to else "The one that served before is no longer"
+                given = " or ".join(known) or "(there is none)"
+                raise SnapshotError(f"{which} on this host. Give one of them: TO={given}.")
+            verify(self.snapshot(wanted), key, self.partition)
+            self._activate(wanted)
+        return wanted
+
+    def keep_newest(self, keep: int) -> list[str]:
+        """Remove all but the newest `keep` snapshots, never the current or the previous one, nor one that anybody has a
+        lease on; return the removed ids."""
+        with self._choosing():
+            spared = {self.current(), self.previous()}
+            old = [snapshot_id for snapshot_id in self.ids()[keep:] if snapshot_id not in spared]
+            return [snapshot_id for snapshot_id in old if remove_unless_leased(self.snapshot(snapshot_id))]
+
+    def _activate(self, snapshot_id: str) -> None:
+        """Make it the one that serves; the caller holds the lock."""
+        if not (self.snapshot(snapshot_id) / "manifest.json").is_file():
+            raise SnapshotError(f"The snapshot {snapshot_id} is not in {self.path}. Pull it, or index again.")
+        with suppress(SnapshotError):  # an unreadable CURRENT is replaced, not remembered
+            before = self.current()
+            if before == snapshot_id:
+                return
+            if before:
+                self._name_in("PREVIOUS", before)
+        self._name_in("CURRENT", snapshot_id)
+
+    def _choosing(self) -> AbstractContextManager[None]:
+        """Wait for the lock under which snapshots are added, chosen and removed. `make ship` takes it on the other
+        host."""
+        return self._locked("choosing", fcntl.LOCK_EX)
+
+    @contextmanager
+    def _locked(self, name: str, how: int) -> Iterator[None]:
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / f".{name}.lock").open("w") as lock:
+            fcntl.flock(lock, how)
+            yield
+
+    def _named_in(self, name: str) -> str | None:
+        path = self.path / name
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"Another run is {task} {partition} in {data}. Wait for its end.") from error
-        yield
+            return path.read_text("ascii").strip() or None
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeError) as error:
+            raise SnapshotError(f"{path} cannot be read: {error}") from error
 
-
-def current_id(data: Path, partition: Partition) -> str | None:
-    """The id of the snapshot that serves, or None where there is none. Raises `SnapshotError` if it is unreadable."""
-    return _named_in(partition.folder(data) / "CURRENT")
-
-
-def previous_id(data: Path, partition: Partition) -> str | None:
-    """The id of the snapshot that served before, or None. Raises `SnapshotError` if it is unreadable."""
-    return _named_in(partition.folder(data) / "PREVIOUS")
-
-
-def snapshot_ids(data: Path, partition: Partition) -> list[str]:
-    """The ids of all snapshots of a partition on this host, newest first."""
-    return sorted(filter(is_id, (path.name for path in partition.folder(data).glob("*"))), reverse=True)
+    def _name_in(self, name: str, snapshot_id: str) -> None:
+        replace_atomically(self.path / name, snapshot_id.encode() + b"\n")
 
 
 def is_id(text: str) -> bool:
     """Whether this is the form of a snapshot's id, and so safe in a path."""
     return _ID.fullmatch(text) is not None
-
-
-def go_back(data: Path, partition: Partition, to: str | None = None, key: str | None = None) -> str:
-    """Serve the snapshot `to` again, or the one that served before; return its id.
-
-    Raises `SnapshotError` where it is not there, damaged or not signed as it should be; then nothing has changed.
-    """
-    wanted = to or previous_id(data, partition)
-    if to is None and wanted == current_id(data, partition):  # a run was killed between PREVIOUS and CURRENT
-        wanted = None
-    with _choosing(data, partition):
-        known = snapshot_ids(data, partition)
-        if wanted not in known:
-            which = f"The snapshot {to} is not" if to else "The one that served before is no longer"
-            given = " or ".join(known) or "(there is none)"
-            raise SnapshotError(f"{which} on this host. Give one of them: TO={given}.")
-        verify(partition.folder(data) / wanted, key, partition)
-        activate(data, partition, wanted)
-    return wanted
-
-
-def keep_newest(data: Path, partition: Partition, keep: int) -> list[str]:
-    """Remove all but the newest `keep` snapshots, never the current or the previous one, nor one that a server of this
-    host still serves; return the removed ids."""
-    folder = partition.folder(data)
-    with _choosing(data, partition):
-        spared = {current_id(data, partition), previous_id(data, partition)}
-        removed = [
-            snapshot_id
-            for snapshot_id in snapshot_ids(data, partition)[keep:]
-            if snapshot_id not in spared and not is_leased(folder / snapshot_id)
-        ]
-        for snapshot_id in removed:
-            shutil.rmtree(folder / snapshot_id)
-    return removed
-
-
-@contextmanager
-def _choosing(data: Path, partition: Partition) -> Iterator[None]:
-    """Nobody else removes a snapshot, or goes back to one, meanwhile."""
-    folder = partition.folder(data)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".choosing.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def partitions(data: Path) -> list[Partition]:
@@ -114,10 +212,7 @@ def partitions(data: Path) -> list[Partition]:
     return sorted(found)
 
 
-def _named_in(path: Path) -> str | None:
-    try:
-        return path.read_text("ascii").strip() or None
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeError) as error:
-        raise SnapshotError(f"{path} cannot be read: {error}") from error
+def _is_same(path: Path, other: Path) -> bool:
+    with suppress(OSError):  # it is not there, or cannot be read
+        return digest_of(path) == digest_of(other)
+    return False

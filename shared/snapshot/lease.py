@@ -1,10 +1,15 @@
-"""A lease on a snapshot: a lock that who serves it holds, that others on this host can see, and that ends with its
-process. So a command can tell when every server has left a snapshot, and none that serves is removed."""
+"""A lease on a snapshot: a lock that whoever serves it holds. Others on this host see it, and it ends with its process.
+
+So a command can tell when every server has left a snapshot, and none that serves is removed.
+"""
 
 import fcntl
 import os
+import shutil
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from shared.errors import SnapshotError
@@ -22,18 +27,23 @@ class Lease:
             raise SnapshotError(f"The snapshot {folder} has no readable manifest: {error.strerror}.") from error
         self.close = weakref.finalize(self, os.close, handle)
         fcntl.flock(handle, fcntl.LOCK_SH)
+        if os.fstat(handle).st_nlink == 0:
+            self.close()
+            raise SnapshotError(f"The snapshot {folder} has no readable manifest: it was just removed.")
 
 
 def is_leased(folder: Path) -> bool:
     """Whether anybody has a lease on the snapshot in this folder."""
-    try:
-        with (folder / "manifest.json").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # it is not there
-        return False
-    return False
+    with _unleased(folder) as free:
+        return not free
+
+
+def remove_unless_leased(folder: Path) -> bool:
+    """Remove the snapshot in this folder where nobody has a lease on it; tell whether that is so."""
+    with _unleased(folder) as free:
+        if free:
+            shutil.rmtree(folder)
+        return free
 
 
 def wait_until_free(folder: Path, seconds: float) -> bool:
@@ -44,3 +54,18 @@ def wait_until_free(folder: Path, seconds: float) -> bool:
             return False
         time.sleep(_TICK)
     return True
+
+
+@contextmanager
+def _unleased(folder: Path) -> Iterator[bool]:
+    """Tell whether nobody has a lease on it. Then nobody gets one meanwhile."""
+    with ExitStack() as held:
+        free = True
+        try:
+            file = held.enter_context((folder / "manifest.json").open("rb"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            free = False
+        except OSError:  # it is not there
+            pass
+        yield free

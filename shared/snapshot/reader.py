@@ -26,7 +26,7 @@ from shared.index.listing import TableListing
 from shared.index.neighbour_table import open_neighbour_table
 from shared.index.product_table import StoredTable
 from shared.partition import Partition
-from shared.snapshot.directory import current_id
+from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.network_files import OF_NETWORKS, carried_embedder
 from shared.snapshot.verify import verify
 from shared.snapshot.view import NOT_PINNED, Neighbours, Pinned, SnapshotView
@@ -60,13 +60,7 @@ class Snapshot(SnapshotView):
     @classmethod
     def current(cls, data: Path, partition: Partition, key: str | None = None) -> "Snapshot":
         """Open the snapshot that serves. Raises `SnapshotError` where there is none, or it is damaged."""
-        snapshot_id = current_id(data, partition)
-        if snapshot_id is None:
-            raise SnapshotError(f"There is no snapshot of {partition} in {data}. Make one: make index.")
-        folder = partition.folder(data) / snapshot_id
-        if folder.parent != partition.folder(data):
-            raise SnapshotError(f"{partition.folder(data) / 'CURRENT'} does not name a snapshot.")
-        return cls(folder, key, partition)
+        return cls(PartitionFolder(data, partition).snapshot(), key, partition)
 
     @property
     def columns(self) -> Columns:

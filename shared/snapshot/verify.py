@@ -5,7 +5,7 @@ from pathlib import Path
 from shared.errors import SnapshotError
 from shared.partition import Partition
 from shared.snapshot.manifest import SIGNATURE, Manifest, checked_manifest
-from shared.storage.files import mark
+from shared.storage.files import digest_of
 
 
 def verify(
@@ -31,7 +31,7 @@ def verify(
         if path.parent != folder or not path.is_file():
             raise SnapshotError(f"The snapshot {folder} lacks its file {name}.")
         try:
-            found = mark(path)
+            found = digest_of(path)
         except OSError as error:
             raise SnapshotError(f"The file {path} cannot be read: {error.strerror}.") from error
         if found != wanted:

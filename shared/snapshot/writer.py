@@ -12,6 +12,7 @@ from shared.index.columns import columns_of, write_columns
 from shared.index.neighbour_table import NeighbourTable, build_neighbour_table, write_neighbour_table
 from shared.index.product_table import ProductImage, StoredTable, write_products
 from shared.partition import Partition
+from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.manifest import (
     FORMAT,
     SIGNATURE,
@@ -24,7 +25,7 @@ from shared.snapshot.manifest import (
     signature,
 )
 from shared.snapshot.network_files import network_files
-from shared.storage.files import copy_synced, mark, sync_folder, write_synced
+from shared.storage.files import copy_synced, digest_of, sync_folder, write_synced
 from shared.vectors.projection import Projection
 from shared.vectors.unit import Vectors
 
@@ -53,8 +54,8 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
 
     Hold the partition's lock (`exclusive`) meanwhile. Raises `OSError` on a full disk, leaving nothing behind.
     """
-    parent = draft.partition.folder(data)
-    folder = parent / ".writing"
+    place = PartitionFolder(data, draft.partition)
+    folder = place.writing
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     folder.mkdir(parents=True)
     try:
@@ -87,18 +88,14 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
             failures=draft.failures,
             quality=draft.quality,
             index=IndexPart(**asdict(built), neighbours_recall_at_10=round(near.recall, 4)),
-            files={path.name: mark(path) for path in sorted(folder.iterdir())},
+            files={path.name: digest_of(path) for path in sorted(folder.iterdir())},
         ).to_json()
         write_synced(folder / "manifest.json", manifest)
         if key:
             write_synced(folder / SIGNATURE, signature(manifest, key))
         sync_folder(folder)
         snapshot_id = f"{now:%Y%m%dT%H%M%SZ}-{content_name(manifest)}"
-        if (parent / snapshot_id).exists():  # the same content within the same second
-            shutil.rmtree(folder)
-        else:
-            folder.rename(parent / snapshot_id)
-            sync_folder(parent)
+        place.add(folder, snapshot_id)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

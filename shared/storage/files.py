@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
+from urllib.parse import unquote, urlsplit
 
 _ABANDONED = 3600.0  # seconds; nothing takes so long to write
 
@@ -21,11 +22,16 @@ class FileDigest:
     sha256: str
 
 
-def mark(path: Path) -> FileDigest:
-    """Read the file and say what it is."""
+def path_of(url: str) -> Path:
+    """Where a `file://` URL points."""
+    return Path(unquote(urlsplit(url).path))
+
+
+def digest_of(path: Path) -> FileDigest:
+    """The size and the SHA-256 of a file."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileDigest(path.stat().st_size, digest)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileDigest(path.stat().st_size, sha256)
 
 
 def write_synced(path: Path, data: bytes | memoryview) -> FileDigest:
@@ -37,7 +43,7 @@ def write_synced(path: Path, data: bytes | memoryview) -> FileDigest:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    written, wanted = mark(path), FileDigest(len(data), hashlib.sha256(data).hexdigest())
+    written, wanted = digest_of(path), FileDigest(len(data), hashlib.sha256(data).hexdigest())
     if written != wanted:
         raise OSError(f"{path} was written but does not read back as it should: is the disk full?")
     return written
@@ -48,7 +54,7 @@ def copy_synced(source: Path, path: Path) -> FileDigest:
     shutil.copyfile(source, path)
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    if (written := mark(path)) != mark(source):
+    if (written := digest_of(path)) != digest_of(source):
         raise OSError(f"{path} was copied but does not read back as it should: is the disk full?")
     return written
 

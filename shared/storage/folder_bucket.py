@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from shared.errors import DepotError
 from shared.storage.buckets import Advance, Entry, Held
-from shared.storage.files import beside, replace_atomically, sync_folder
+from shared.storage.files import beside, path_of, replace_atomically, sync_folder
 
 _PIECE = 1024 * 1024
 _SENDING = "sending"
@@ -22,7 +21,7 @@ class FolderBucket:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/")
-        self._root = Path(unquote(urlsplit(uri).path))
+        self._root = path_of(uri)
 
     def read(self, key: str) -> Held | None:
         with self._named():

@@ -4,10 +4,11 @@ import os.path
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from shared.errors import ConfigError
 from shared.refusals import Kind, Refusal
+from shared.storage.files import path_of
 
 # Asked of the CDN whatever the network takes, so that a change of model does not fetch every image again.
 IMAGE_SIZE = 512
@@ -45,8 +46,8 @@ class UrlTemplate:
         escaped["size"] = str(IMAGE_SIZE)
         url = _FIELD.sub(lambda field: escaped[field[1]], self.text)
         if url.startswith("file://"):
-            folder = unquote(urlsplit(self.text.partition("{")[0]).path).rpartition("/")[0]
-            path = unquote(urlsplit(url).path)
+            folder = str(path_of(self.text.partition("{")[0] + "_")).rpartition("/")[0]
+            path = str(path_of(url))
             if "\0" in path or not os.path.normpath(path).startswith(folder + "/"):
                 return Refusal(Kind.BAD_URL, f"The image's path leaves the folder {folder!r}.")
         return url

@@ -26,10 +26,9 @@ from shared.embedding.registry import load
 from shared.images.decode import decode
 from shared.images.views import square
 from shared.partition import Partition
-from shared.snapshot.directory import activate
 from shared.snapshot.reader import Snapshot
 from shared.vectors.unit import normalise
-from tests.conftest import HOCKEY, SHARED, drawn, needs_shared, snapshot_of
+from tests.conftest import HOCKEY, SHARED, drawn, hockey, needs_shared, snapshot_of
 
 ODD = ["a/b", "../x", "é ü", "😀", "%2e%2e", "a?b#c", "//", "x" * 9000, "a\nb"]
 SEARCH = "/v1/371/0341/search"
@@ -272,7 +271,7 @@ def test_a_new_snapshot_is_swapped_in_and_a_bad_one_refused(data: Path, caplog: 
     assert snapshots.get("371/0341").id == after.id
     assert "index.faiss" in snapshots.refused["371/0341"]
     assert caplog.text.count("is refused") == 1
-    activate(data, HOCKEY, before.id)
+    hockey(data).activate(before.id)
     snapshots.refresh()
     assert snapshots.get("371/0341").id == before.id
 

@@ -21,11 +21,10 @@ from shared.embedding.registry import load
 from shared.live.changes import catalog_vectors
 from shared.live.journal import Journal, LiveImage
 from shared.live.live_view import LiveView, live_view
-from shared.snapshot.directory import go_back
 from shared.snapshot.manifest import LearnedPart, Middle, Quality, Recipe
 from shared.snapshot.reader import Snapshot
 from shared.storage.url_template import UrlTemplate
-from tests.conftest import HOCKEY, drawn, plan, snapshot_of, unit
+from tests.conftest import HOCKEY, drawn, hockey, plan, snapshot_of, unit
 from tests.server.api.test_live import Client, picture
 from tests.test_end_to_end import indexer
 
@@ -112,18 +111,18 @@ def test_an_index_run_merges_the_changes_and_the_answers_stay(shop: Path) -> Non
     assert "dead" not in (shop / "data" / "health" / "371" / "0341" / "health.csv").read_text()
     assert "Nothing changed" in index(shop)
 
-    go_back(shop / "data", HOCKEY)  # where they are laid over again
+    hockey(shop / "data").go_back()  # where they are laid over again
     client.snapshots.refresh()
     assert client.snapshots.get("371/0341").id != snapshot.id
     assert answers(client) == alike(before)
-    go_back(shop / "data", HOCKEY)
+    hockey(shop / "data").go_back()
     client.snapshots.refresh()
     client.put("p3", 3)  # after the run
     (added,) = client.snapshots.get("371/0341").changes.added  # type: ignore[attr-defined]
     assert added.product_id == "p3"
     client.ask("DELETE", "/changes?product_id=p3")
     assert answers(client) == alike(before)
-    go_back(shop / "data", HOCKEY)
+    hockey(shop / "data").go_back()
     client.snapshots.refresh()
     client.ask("DELETE", "/changes")
     client.ask("PUT", "/availability", json={"unavailable": []})

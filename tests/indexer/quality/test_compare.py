@@ -9,9 +9,8 @@ from rich.console import Console
 
 from indexer.quality.compare import overlaps, show_changes
 from shared.errors import ConfigError
-from shared.snapshot.directory import activate
 from shared.snapshot.reader import Snapshot
-from tests.conftest import HOCKEY, drawn, snapshot_of, unit
+from tests.conftest import HOCKEY, drawn, hockey, snapshot_of, unit
 from tests.test_end_to_end import indexer
 
 
@@ -65,10 +64,10 @@ def test_the_snapshot_that_served_before_is_taken(tmp_path: Path, capsys: pytest
     with pytest.raises(ConfigError, match=f"No snapshot served before {first.id}"):
         show_changes(tmp_path, HOCKEY, None, Console())
     second, never_served = line(tmp_path, a=0, b=2), line(tmp_path / "b", a=0, b=3)
-    never_served.folder.rename(HOCKEY.folder(tmp_path) / never_served.id)
+    never_served.folder.rename(hockey(tmp_path).path / never_served.id)
     show_changes(tmp_path, HOCKEY, None, Console(width=100))
     assert f"{first.id} -> {second.id}" in capsys.readouterr().out
-    activate(tmp_path, HOCKEY, first.id)
+    hockey(tmp_path).activate(first.id)
     show_changes(tmp_path, HOCKEY, None, Console(width=100))
     assert f"{second.id} -> {first.id}" in capsys.readouterr().out
 

@@ -6,10 +6,8 @@ from typing import Any
 import pytest
 
 from indexer.quality.gate import objections
-from shared.partition import Partition
-from shared.snapshot.directory import current_id, snapshot_ids
 from shared.snapshot.reader import Snapshot
-from tests.conftest import HOCKEY, drawn, snapshot_of, unit
+from tests.conftest import drawn, hockey, snapshot_of, unit
 from tests.test_end_to_end import indexer
 
 
@@ -49,14 +47,14 @@ def test_the_command_keeps_the_old_snapshot_unless_forced(tmp_path: Path) -> Non
     base = ("--department", "371", "--domain", "0341", "--data", str(data), "--model", "colour_grid")
     run = (*base, "--catalog", str(pictures), "--keep", "1")
     assert indexer(*run).returncode == 0
-    first = current_id(data, Partition("371", "0341"))
+    first = hockey(data).current()
     for n in range(4):
         (pictures / f"p{n}.jpg").unlink()
     refused = indexer(*run)
     assert refused.returncode == 1
     assert "Only 2 products are left of 6" in refused.stderr
     assert "FORCE=1" in refused.stderr
-    assert current_id(data, HOCKEY) == first
-    assert len(snapshot_ids(data, HOCKEY)) == 2
+    assert hockey(data).current() == first
+    assert len(hockey(data).ids()) == 2
     assert indexer(*run, "--force").returncode == 0
-    assert {current_id(data, HOCKEY), first} == set(snapshot_ids(data, HOCKEY))
+    assert {hockey(data).current(), first} == set(hockey(data).ids())

@@ -14,19 +14,22 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from indexer.__main__ import main
-from indexer.release import commands as shipping
-from shared.depot.depot import Latest, latest
+from indexer.release import commands, ship
+from shared.depot.depot import Latest
 from shared.errors import ConfigError, DepotError, SnapshotError
-from shared.snapshot.directory import activate, current_id, previous_id, snapshot_ids
 from shared.snapshot.lease import Lease
+from shared.snapshot.manifest import Manifest
 from shared.snapshot.reader import Snapshot
+from shared.snapshot.verify import verify
 from shared.storage.buckets import Bucket
-from tests.conftest import HOCKEY, ROOT, drawn, free_port, often, snapshot_of, unit, until
+from shared.storage.files import digest_of
+from tests.conftest import HOCKEY, ROOT, drawn, free_port, hockey, hockey_in, often, snapshot_of, unit, until
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 
@@ -59,12 +62,12 @@ def test_publish_pull_list_and_go_back(bucket: Bucket, tmp_path: Path) -> None:
     assert row(table, two)[3:] == ["20", "20", "", "current", "current"]
     assert row(table, one)[3:] == ["20", "20", "", "", "previous"]
     assert one in said(command("rollback", there, *depot))
-    assert latest(bucket, HOCKEY) == Latest(one, two)
+    assert hockey_in(bucket).latest() == Latest(one, two)
     assert row(said(command("snapshots", there, *depot)), two)[-2:] == ["current", "previous, withdrawn"]
-    assert current_id(there, HOCKEY) == two  # that was the depot; the host follows
+    assert hockey(there).current() == two  # that was the depot; the host follows
     said(command("pull", there, *depot))
     assert two in said(command("rollback", there))
-    assert (current_id(there, HOCKEY), latest(bucket, HOCKEY)) == (two, Latest(one, two))
+    assert (hockey(there).current(), hockey_in(bucket).latest()) == (two, Latest(one, two))
     assert one in said(command("rollback", there, "--to", one))
     assert row(said(command("snapshots", there)), one)[-2:] == ["current", ""]
 
@@ -82,17 +85,17 @@ def test_going_back_on_a_host_is_refused_where_it_cannot_be(tmp_path: Path) -> N
     with pytest.raises(SnapshotError, match="The snapshot none is not on this host"):
         said(command("rollback", tmp_path, "--to", "none"))
     two = filled(tmp_path, 2)
-    (HOCKEY.folder(tmp_path) / one / "products.jsonl").write_bytes(b"junk")
+    (hockey(tmp_path).snapshot(one) / "products.jsonl").write_bytes(b"junk")
     with pytest.raises(SnapshotError, match=r"products\.jsonl"):
         said(command("rollback", tmp_path))
-    assert (current_id(tmp_path, HOCKEY), previous_id(tmp_path, HOCKEY)) == (two, one)
+    assert (hockey(tmp_path).current(), hockey(tmp_path).previous()) == (two, one)
 
 
 def test_going_back_says_where_a_server_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipping, "_PATIENCE", 0.1)
+    monkeypatch.setattr(commands, "_PATIENCE", 0.1)
     filled(tmp_path, 1)
     two = filled(tmp_path, 2)
-    lease = Lease(HOCKEY.folder(tmp_path) / two)
+    lease = Lease(hockey(tmp_path).snapshot(two))
     assert f"A server here still answers from {two}" in said(command("rollback", tmp_path))
     lease.close()
     assert "still answers" not in said(command("rollback", tmp_path, "--to", two))
@@ -100,7 +103,7 @@ def test_going_back_says_where_a_server_does_not(tmp_path: Path, monkeypatch: py
 
 def test_the_list_tells_what_the_manifest_says_of_quality(tmp_path: Path) -> None:
     one = filled(tmp_path, 1)
-    manifest = HOCKEY.folder(tmp_path) / one / "manifest.json"
+    manifest = hockey(tmp_path).snapshot(one) / "manifest.json"
     learned = {"parts": {"centre": True, "within": False, "photos": "adapt"}, "judged": {}}
     quality = {"estimate": 0.5, "estimated_by": "held-out images", "coverage": 1.0, "health": {"dead": 1}}
     fields = json.loads(manifest.read_text()) | {"quality": {**quality, "learned": learned}}
@@ -121,7 +124,7 @@ def test_indexing_signs_where_a_key_is_set(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_damaged_snapshot_is_listed_too(tmp_path: Path) -> None:
     one = filled(tmp_path, 1)
-    (HOCKEY.folder(tmp_path) / one / "manifest.json").write_bytes(b"{}")
+    (hockey(tmp_path).snapshot(one) / "manifest.json").write_bytes(b"{}")
     assert "unreadable" in said(command("snapshots", tmp_path))
 
 
@@ -195,14 +198,14 @@ def test_a_snapshot_is_shipped_to_another_host(remote: Remote, tmp_path: Path) -
     remote.ship(here, there)
     assert Snapshot.current(there, HOCKEY).id == one
     remote.ship(here, there)  # once more changes nothing
-    assert previous_id(there, HOCKEY) is None
+    assert hockey(there).previous() is None
     two = filled(here, 2)
     remote.ship(here, there)
-    assert (Snapshot.current(there, HOCKEY).id, previous_id(there, HOCKEY)) == (two, one)
-    activate(here, HOCKEY, one)
+    assert (Snapshot.current(there, HOCKEY).id, hockey(there).previous()) == (two, one)
+    hockey(here).activate(one)
     remote.ship(here, there)  # it is there already
-    assert (Snapshot.current(there, HOCKEY).id, previous_id(there, HOCKEY)) == (one, two)
-    assert {path.name for path in HOCKEY.folder(there).iterdir()} == {"CURRENT", "PREVIOUS", one, two}
+    assert (Snapshot.current(there, HOCKEY).id, hockey(there).previous()) == (one, two)
+    assert {path.name for path in hockey(there).path.iterdir()} == {"CURRENT", "PREVIOUS", ".choosing.lock", one, two}
 
 
 def test_old_snapshots_are_removed_there_but_none_that_serves(remote: Remote, tmp_path: Path) -> None:
@@ -212,14 +215,14 @@ def test_old_snapshots_are_removed_there_but_none_that_serves(remote: Remote, tm
         ids.append(filled(here, seed))
         remote.ship(here, there, "--keep", "1")
         if seed == 0:
-            leases.append(Lease(HOCKEY.folder(there) / ids[0]))  # a server's
-    kept = set(snapshot_ids(there, HOCKEY))
+            leases.append(Lease(hockey(there).snapshot(ids[0])))  # a server's
+    kept = set(hockey(there).ids())
     assert {ids[0], ids[3], ids[4]} <= kept
     assert len(kept) <= 4  # ids of one second have no order
     leases.clear()
     remote.ship(here, there, "--keep", "1")
-    assert {ids[3], ids[4]} <= set(snapshot_ids(there, HOCKEY))
-    assert len(snapshot_ids(there, HOCKEY)) <= 3
+    assert {ids[3], ids[4]} <= set(hockey(there).ids())
+    assert len(hockey(there).ids()) <= 3
 
 
 def test_two_ship_at_once(remote: Remote, tmp_path: Path) -> None:
@@ -233,8 +236,35 @@ def test_two_ship_at_once(remote: Remote, tmp_path: Path) -> None:
     ]
     assert [process.wait(60) for process in both] == [0, 0]
     assert Snapshot.current(there, HOCKEY).id in ids
-    assert set(snapshot_ids(there, HOCKEY)) == set(ids)
-    assert not (HOCKEY.folder(there) / ".shipping").exists()
+    assert set(hockey(there).ids()) == set(ids)
+    assert not (hockey(there).path / ".shipping").exists()
+
+
+def test_a_shipped_snapshot_waits_for_who_is_choosing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = hockey(tmp_path / "here"), hockey(tmp_path / "there")
+    ids = [filled(there.data, seed) for seed in range(3)]
+    old, new = min(ids), filled(here.data, 3)
+    there.activate(max(ids))
+    shutil.copytree(here.snapshot(new), there.path / ".shipping" / new)
+    accept = ["sh", "-c", ship._ACCEPT, "accept", str(there.path), new, "1"]
+    sums = [f"{digest_of(path).sha256}  {path.name}\n" for path in here.snapshot(new).iterdir()]
+    (tmp_path / "sums").write_text("".join(sums))
+
+    def slow(*arguments: Any) -> Manifest:
+        with (tmp_path / "sums").open() as file:
+            shipped.append(subprocess.Popen(accept, stdin=file))
+        time.sleep(0.5)
+        assert shipped[0].poll() is None
+        assert (there.current(), set(there.ids())) == (max(ids), set(ids))
+        return verify(*arguments)
+
+    shipped: list[subprocess.Popen[bytes]] = []
+    with monkeypatch.context() as watched:
+        watched.setattr("shared.snapshot.directory.verify", slow)
+        assert there.go_back(old) == old
+    assert shipped[0].wait(10) == 0
+    assert (there.current(), there.previous()) == (new, old)
+    assert Snapshot(there.snapshot(old)).id == old
 
 
 def test_a_full_disk_there_keeps_the_old_snapshot_and_no_debris(
@@ -248,7 +278,7 @@ def test_a_full_disk_there_keeps_the_old_snapshot_and_no_debris(
     with pytest.raises(DepotError, match=r"cannot be written to .* Is its disk full"):
         remote.ship(here, there)
     assert Snapshot.current(there, HOCKEY).id == one
-    assert not list(HOCKEY.folder(there).glob(".shipping/2*"))
+    assert not list(hockey(there).path.glob(".shipping/2*"))
 
 
 def test_what_arrives_damaged_is_refused(remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,17 +289,17 @@ def test_what_arrives_damaged_is_refused(remote: Remote, tmp_path: Path, monkeyp
 
     def damaged(command: list[str], sent: str = "") -> None:
         run(command, sent)
-        for path in HOCKEY.folder(there).glob(".shipping/*/index.faiss"):
+        for path in hockey(there).path.glob(".shipping/*/index.faiss"):
             path.write_bytes(path.read_bytes()[:-1])
 
-    run = shipping._run
+    run = ship._run
     with monkeypatch.context() as broken:
-        broken.setattr(shipping, "_run", damaged)
+        broken.setattr(ship, "_run", damaged)
         with pytest.raises(DepotError, match=r"index\.faiss: FAILED"):
             remote.ship(here, there)
     assert Snapshot.current(there, HOCKEY).id == one
     remote.ship(here, there)
-    (HOCKEY.folder(there) / two / "index.faiss").write_bytes(b"junk")
+    (hockey(there).snapshot(two) / "index.faiss").write_bytes(b"junk")
     remote.ship(here, there)  # mends what was damaged there
     assert Snapshot.current(there, HOCKEY).id == two
 
@@ -289,6 +319,7 @@ def test_shipping_that_is_killed_leaves_the_old_snapshot_or_the_new(remote: Remo
     script = f"""
 from pathlib import Path
 from rich.console import Console
+from indexer.release.commands import Shipping
 from tests.conftest import HOCKEY
 print("started", flush=True)
 Shipping(HOCKEY, Path({str(here)!r})).ship(Console(), {f"{remote.login}:{there}"!r}, {remote.ssh!r})
@@ -304,6 +335,8 @@ Shipping(HOCKEY, Path({str(here)!r})).ship(Console(), {f"{remote.login}:{there}"
         os.killpg(process.pid, signal.SIGKILL)  # ssh and rsync too
         process.communicate()
         assert Snapshot.current(there, HOCKEY).id in known
+    for left in hockey(there).path.glob(".shipping/*"):
+        os.utime(left, (0, 0))
     remote.ship(here, there)
-    assert Snapshot.current(there, HOCKEY).id == current_id(here, HOCKEY)
-    assert not (HOCKEY.folder(there) / ".shipping").exists()
+    assert Snapshot.current(there, HOCKEY).id == hockey(here).current()
+    assert not (hockey(there).path / ".shipping").exists()

@@ -18,11 +18,10 @@ from server.serving.snapshots import Snapshots
 from shared.embedding.registry import load
 from shared.index.listing import TableListing
 from shared.index.product_table import ProductImage, StoredTable, write_products
-from shared.snapshot.directory import activate, exclusive
 from shared.snapshot.manifest import CatalogPart
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.writer import Draft, write_snapshot
-from tests.conftest import HOCKEY, drawn, unit
+from tests.conftest import HOCKEY, drawn, hockey, unit
 
 HOST = "https://cdn.example"
 
@@ -45,8 +44,8 @@ def snapshot(data: Path, images: list[ProductImage]) -> Snapshot:
     """A current snapshot of these images, one vector like another."""
     vectors = unit(*([1.0, float(number)] for number in range(len(images))))
     draft = Draft(HOCKEY, images, vectors, load("colour_grid"), None, "faiss", CatalogPart("x"), {}, b"{}", b"")
-    with exclusive(data, HOCKEY):
-        activate(data, HOCKEY, write_snapshot(data, draft))
+    with hockey(data).exclusive():
+        hockey(data).activate(write_snapshot(data, draft))
     return Snapshot.current(data, HOCKEY)
 
 

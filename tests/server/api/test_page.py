@@ -24,7 +24,7 @@ from shared.images.decode import decode
 from shared.images.views import square
 from shared.index.product_table import ProductImage
 from shared.partition import Partition
-from shared.snapshot.directory import activate, exclusive
+from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.manifest import CatalogPart, Quality
 from shared.snapshot.verdicts import QueryKind, Verdicts
 from shared.snapshot.writer import Draft, write_snapshot
@@ -60,8 +60,9 @@ def make(data: Path, partition: Partition, urls: list[str], images: dict[str, li
     quality = Quality(verdicts={QueryKind.PRODUCT: VERDICTS, QueryKind.PHOTO: VERDICTS})
     vectors = normalise(network.embed(pictures))
     draft = Draft(partition, described, vectors, network, None, "faiss", CatalogPart("x"), {}, b"{}", b"", quality)
-    with exclusive(data, partition):
-        activate(data, partition, write_snapshot(data, draft))
+    here = PartitionFolder(data, partition)
+    with here.exclusive():
+        here.activate(write_snapshot(data, draft))
 
 
 @pytest.fixture(scope="module")

@@ -22,15 +22,14 @@ from server.config import ServerConfig
 from server.serving.depot_follower import Follower, coming, looked_at, problems
 from server.serving.reload_signal import ReloadSignal
 from server.serving.snapshots import Snapshots
-from shared.depot.depot import go_back as go_back_in_depot
-from shared.depot.depot import publish
+from shared.depot.publish import publish
 from shared.depot.pull import pull
 from shared.errors import DepotError
 from shared.partition import Partition
-from shared.snapshot.directory import current_id, go_back
+from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.reader import Snapshot
 from shared.storage.buckets import Bucket
-from tests.conftest import HOCKEY, ROOT, drawn, free_port, often, snapshot_of, unit
+from tests.conftest import HOCKEY, ROOT, drawn, free_port, hockey, hockey_in, often, snapshot_of, unit
 
 NAME = str(HOCKEY)
 
@@ -38,7 +37,7 @@ NAME = str(HOCKEY)
 def published(tmp_path: Path, bucket: Bucket, seed: int, key: str | None = None) -> str:
     vectors = unit(*[[seed + 1.0, n, 1] for n in range(20)])
     snapshot_of(tmp_path / "here", [f"p{n}" for n in range(20)], vectors)
-    return publish(tmp_path / "here", HOCKEY, bucket, key=key)
+    return publish(hockey(tmp_path / "here"), bucket, key=key)
 
 
 @contextmanager
@@ -143,7 +142,7 @@ def test_two_hosts_follow_one_depot_without_a_failed_request(bucket: Bucket, tmp
         ):
             options = [*where, "--depot", bucket.uri] if command == ["publish"] else where
             subprocess.run([sys.executable, "-m", "indexer", *command, *options], cwd=ROOT, check=True)
-        return current_id(tmp_path / "here", HOCKEY) or ""
+        return hockey(tmp_path / "here").current() or ""
 
     def all_serve(wanted: str) -> bool:
         return {serves(base) for base in (a, b) for _ in range(6)} == {wanted}
@@ -261,7 +260,7 @@ def test_a_bad_snapshot_is_refused_and_the_old_one_goes_on(
     for key, content in whole.items():
         put(bucket, tmp_path, key, content)
     follower.look()
-    assert current_id(data, HOCKEY) == one  # it is not fetched again at every look
+    assert hockey(data).current() == one  # it is not fetched again at every look
     follower.look(again=True)
     snapshots.refresh()
     assert snapshots.get(NAME).id == two
@@ -303,10 +302,10 @@ def test_a_depot_that_is_away_costs_nothing_but_news(
     with monkeypatch.context() as broken:
         broken.setattr(bucket, "stream", lambda key, start=0: away(key))
         follower.look()
-    assert current_id(tmp_path / "a", HOCKEY) == one
+    assert hockey(tmp_path / "a").current() == one
     assert problems(tmp_path / "a") == {NAME: "The depot is away."}
     follower.look()  # is asked again at once
-    assert current_id(tmp_path / "a", HOCKEY) == two
+    assert hockey(tmp_path / "a").current() == two
     assert problems(tmp_path / "a") == {}
 
 
@@ -327,9 +326,9 @@ def test_a_new_host_is_ready_when_it_has_everything(
 ) -> None:
     other, data = Partition("1", "2"), tmp_path / "a"
     snapshot_of(tmp_path / "here", ["a", "b"], unit([1, 0], [0, 1]), other)
-    publish(tmp_path / "here", other, bucket)
+    publish(PartitionFolder(tmp_path / "here", other), bucket)
     published(tmp_path, bucket, 0)
-    pull(data, other, bucket)
+    pull(PartitionFolder(data, other), bucket)
     snapshots = Snapshots(data, photos=False)
     client = create_app(snapshots, ServerConfig(data, depot=bucket.uri)).test_client()
     assert client.get("/readyz").status_code == 200  # nobody has looked yet: better some than none
@@ -355,15 +354,18 @@ def test_a_disk_that_was_full_is_tried_again(bucket: Bucket, tmp_path: Path, mon
     follower.look()
     two = published(tmp_path, bucket, 1)
     with monkeypatch.context() as full:
-        for name in ("server.serving.depot_follower.replace_atomically", "shared.depot.pull.replace_atomically"):
+        for name in (
+            "server.serving.depot_follower.replace_atomically",
+            "shared.snapshot.directory.replace_atomically",
+        ):
             full.setattr(name, no_space)
         full.setattr("shared.depot.pull._sync", no_space)
         follower.look()
-    assert current_id(data, HOCKEY) == one
+    assert hockey(data).current() == one
     follower.look()
     assert "No space" in problems(data)[NAME]  # told as soon as there is room for it
     follower.look(again=True)
-    assert current_id(data, HOCKEY) == two
+    assert hockey(data).current() == two
     assert problems(data) == {}
 
 
@@ -376,17 +378,17 @@ def test_what_nobody_expected_is_told_and_costs_no_other_partition(
 ) -> None:
     other = Partition("1", "2")
     snapshot_of(tmp_path / "here", ["a", "b"], unit([1, 0], [0, 1]), other)
-    publish(tmp_path / "here", other, bucket)
+    publish(PartitionFolder(tmp_path / "here", other), bucket)
     one = published(tmp_path, bucket, 0)
 
-    def failing(data: Path, partition: Partition, *rest: Any, **more: Any) -> str:
-        if partition == other:
+    def failing(here: PartitionFolder, *rest: Any, **more: Any) -> str:
+        if here.partition == other:
             raise TypeError("odd")
-        return pull(data, partition, *rest, **more)
+        return pull(here, *rest, **more)
 
     monkeypatch.setattr("server.serving.depot_follower.pull", failing)
     Follower(tmp_path / "a", bucket).look()
-    assert current_id(tmp_path / "a", HOCKEY) == one
+    assert hockey(tmp_path / "a").current() == one
     assert problems(tmp_path / "a") == {"1/2": "Pulling it failed (TypeError)."}
     assert "TypeError: odd" in caplog.text
 
@@ -394,7 +396,7 @@ def test_what_nobody_expected_is_told_and_costs_no_other_partition(
 def test_a_server_goes_on_where_its_disk_can_only_be_read(bucket: Bucket, small_disk: Path, tmp_path: Path) -> None:
     data = small_disk / "a"
     one = published(tmp_path, bucket, 0)
-    pull(data, HOCKEY, bucket)
+    pull(hockey(data), bucket)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with server(data, bucket, workers=1, log=tmp_path) as (base, process):
         within(15, lambda: ask(f"{base}/readyz")[0] == 200)
@@ -414,24 +416,24 @@ def test_a_host_that_went_back_stays_there_until_something_new_is_published(buck
     follower = Follower(data, bucket)
     follower.look()
     started = time.monotonic()
-    assert go_back(data, HOCKEY) == one
+    assert hockey(data).go_back() == one
     assert time.monotonic() - started < 2
     follower.look()
     Follower(data, bucket).look()  # after a restart
-    assert current_id(data, HOCKEY) == one
+    assert hockey(data).current() == one
     three = published(tmp_path, bucket, 2)
     follower.look()
-    assert current_id(data, HOCKEY) == three
-    assert go_back_in_depot(bucket, HOCKEY, one) == one
+    assert hockey(data).current() == three
+    assert hockey_in(bucket).go_back(one) == one
     follower.look()
-    assert current_id(data, HOCKEY) == one
+    assert hockey(data).current() == one
 
 
 def test_going_back_on_a_host_shows_in_the_next_answer(bucket: Bucket, tmp_path: Path) -> None:
     data, ids = tmp_path / "a", list[str]()
     for seed in range(2):
         ids.append(published(tmp_path, bucket, seed))
-        pull(data, HOCKEY, bucket)
+        pull(hockey(data), bucket)
     command = [sys.executable, "-m", "indexer", "rollback", "--department", "371", "--domain", "0341"]
     with server(data, bucket) as (base, _):
         within(20, lambda: {serves(base) for _ in range(12)} == {ids[1]})
@@ -445,11 +447,11 @@ def test_going_back_on_a_host_shows_in_the_next_answer(bucket: Bucket, tmp_path:
 
 def test_a_host_whose_snapshot_was_damaged_is_mended_at_the_start(bucket: Bucket, tmp_path: Path) -> None:
     one = published(tmp_path, bucket, 0)
-    pull(tmp_path / "a", HOCKEY, bucket)
-    (HOCKEY.folder(tmp_path / "a") / one / "index.faiss").unlink()
+    pull(hockey(tmp_path / "a"), bucket)
+    (hockey(tmp_path / "a").snapshot(one) / "index.faiss").unlink()
     Follower(tmp_path / "a", bucket).look()
     assert Snapshot.current(tmp_path / "a", HOCKEY).id == one
-    (HOCKEY.folder(tmp_path / "a") / "CURRENT").write_text("20990101T000000Z-0123456789abcdef")
+    (hockey(tmp_path / "a").path / "CURRENT").write_text("20990101T000000Z-0123456789abcdef")
     Follower(tmp_path / "a", bucket).look()
     assert Snapshot.current(tmp_path / "a", HOCKEY).id == one
 

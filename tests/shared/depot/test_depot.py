@@ -20,19 +20,30 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.depot import depot
-from shared.depot.depot import Latest, go_back, keep_newest, latest, manifests, publish
-from shared.depot.pull import followed_id, pull
+from shared.depot.depot import Latest
+from shared.depot.publish import publish
+from shared.depot.pull import pull
 from shared.errors import ConfigError, DepotError, SnapshotError
 from shared.partition import Partition
-from shared.snapshot.directory import activate, current_id, exclusive, previous_id, snapshot_ids
-from shared.snapshot.directory import keep_newest as keep_newest_here
+from shared.snapshot.directory import PartitionFolder, Task
+from shared.snapshot.lease import Lease, is_leased
 from shared.snapshot.manifest import content_name, signature
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.verify import verify
 from shared.storage.buckets import Advance, Bucket, open_bucket
 from shared.vectors.unit import normalise
-from tests.conftest import HOCKEY, ROOT, THOROUGH, no_larger_than, often, s3_server, snapshot_of, unit
+from tests.conftest import (
+    HOCKEY,
+    ROOT,
+    THOROUGH,
+    hockey,
+    hockey_in,
+    no_larger_than,
+    often,
+    s3_server,
+    snapshot_of,
+    unit,
+)
 
 LATEST = "snapshots/371/0341/LATEST"
 # Does one thing to a depot in a process of its own, and dies (SIGKILL) when the n-th call to the bucket is reached.
@@ -41,9 +52,10 @@ import os, signal, sys
 from pathlib import Path
 from shared.storage import folder_bucket as folder
 from shared.storage.buckets import open_bucket
-from shared.depot.depot import keep_newest, publish
-from shared.partition import Partition
+from shared.depot.publish import publish
 from shared.depot.pull import pull
+from shared.partition import Partition
+from shared.snapshot.directory import PartitionFolder
 verb, data, uri, last = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 bucket, calls = open_bucket(uri), 0
 
@@ -61,7 +73,7 @@ else:
     for name in ("read", "replace", "upload", "stream", "entries", "delete"):
         setattr(bucket, name, counted(getattr(bucket, name)))
 print("started", flush=True)
-{"publish": publish, "pull": pull}[verb](data, Partition("371", "0341"), bucket)
+{"publish": publish, "pull": pull}[verb](PartitionFolder(data, Partition("371", "0341")), bucket)
 print(calls, flush=True)
 """
 
@@ -70,8 +82,9 @@ RACER = """
 import sys
 from pathlib import Path
 from shared.storage.buckets import open_bucket
-from shared.depot.depot import publish
+from shared.depot.publish import publish
 from shared.partition import Partition
+from shared.snapshot.directory import PartitionFolder
 bucket = open_bucket(sys.argv[2])
 replace = bucket.replace
 
@@ -82,7 +95,7 @@ def waiting(key, *rest):
     return replace(key, *rest)
 
 bucket.replace = waiting
-publish(Path(sys.argv[1]), Partition("371", "0341"), bucket)
+publish(PartitionFolder(Path(sys.argv[1]), Partition("371", "0341")), bucket)
 """
 
 
@@ -99,7 +112,7 @@ def mortal(verb: str, data: Path, bucket: Bucket, last: int = 0) -> subprocess.C
 
 def whole(bucket: Bucket, folder: Path) -> str:
     """Fetch what is current and open it: the depot is as it should be."""
-    return Snapshot(HOCKEY.folder(folder) / pull(folder, HOCKEY, bucket)).id
+    return Snapshot(hockey(folder).snapshot(pull(hockey(folder), bucket))).id
 
 
 def objects(bucket: Bucket) -> set[str]:
@@ -109,66 +122,66 @@ def objects(bucket: Bucket) -> set[str]:
 def test_a_snapshot_goes_through_a_depot_unchanged(bucket: Bucket, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     one = filled(here, 1)
-    assert publish(here, HOCKEY, bucket) == one
-    assert latest(bucket, HOCKEY) == Latest(one)
-    assert pull(there, HOCKEY, bucket) == one
-    assert current_id(there, HOCKEY) == followed_id(there, HOCKEY) == one
-    for path in (HOCKEY.folder(here) / one).iterdir():
-        assert (HOCKEY.folder(there) / one / path.name).read_bytes() == path.read_bytes()
+    assert publish(hockey(here), bucket) == one
+    assert hockey_in(bucket).latest() == Latest(one)
+    assert pull(hockey(there), bucket) == one
+    assert hockey(there).current() == hockey(there).pulled() == one
+    for path in hockey(here).snapshot(one).iterdir():
+        assert (hockey(there).snapshot(one) / path.name).read_bytes() == path.read_bytes()
     two = filled(here, 2)
-    publish(here, HOCKEY, bucket)
-    assert latest(bucket, HOCKEY) == Latest(two, one)
-    publish(here, HOCKEY, bucket)  # once more changes nothing
-    assert latest(bucket, HOCKEY) == Latest(two, one)
-    assert pull(there, HOCKEY, bucket) == two
-    assert (current_id(there, HOCKEY), previous_id(there, HOCKEY)) == (two, one)
-    assert list(manifests(bucket, HOCKEY)) == sorted([one, two], reverse=True)
-    assert not list(HOCKEY.folder(there).glob(".pulling/*"))
+    publish(hockey(here), bucket)
+    assert hockey_in(bucket).latest() == Latest(two, one)
+    publish(hockey(here), bucket)  # once more changes nothing
+    assert hockey_in(bucket).latest() == Latest(two, one)
+    assert pull(hockey(there), bucket) == two
+    assert (hockey(there).current(), hockey(there).previous()) == (two, one)
+    assert list(hockey_in(bucket).manifests()) == sorted([one, two], reverse=True)
+    assert not list(hockey(there).path.glob(".pulling/*"))
 
 
 def test_only_what_is_new_is_moved(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     filled(here, 1)
-    publish(here, HOCKEY, bucket)
-    pull(there, HOCKEY, bucket)
+    publish(hockey(here), bucket)
+    pull(hockey(there), bucket)
     sent: list[str] = []
     fetched: list[str] = []
     upload, stream = bucket.upload, bucket.stream
     two = filled(here, 2)
     monkeypatch.setattr(bucket, "upload", lambda path, key, told: (sent.append(path.name), upload(path, key, told)))
-    publish(here, HOCKEY, bucket)
+    publish(hockey(here), bucket)
     monkeypatch.setattr(bucket, "stream", lambda key, start=0: (fetched.append(key), stream(key, start))[1])
-    pull(there, HOCKEY, bucket)
+    pull(hockey(there), bucket)
     assert "index.faiss" in sent
     assert not {"refused.csv", "products.jsonl"} & set(sent)
-    files = verify(HOCKEY.folder(here) / two).files
-    assert set(fetched) == {depot.object_key(HOCKEY, files[name]) for name in sent}
+    files = verify(hockey(here).snapshot(two)).files
+    assert set(fetched) == {hockey_in(bucket).object_key(files[name]) for name in sent}
 
 
 def test_an_object_that_is_damaged_in_the_depot_is_sent_again(bucket: Bucket, tmp_path: Path) -> None:
     filled(tmp_path / "here", 1)
-    publish(tmp_path / "here", HOCKEY, bucket)
+    publish(hockey(tmp_path / "here"), bucket)
     for key in objects(bucket):
         size = len(b"".join(bucket.stream(key)))
         (tmp_path / "junk").write_bytes(bytes(size))
         bucket.upload(tmp_path / "junk", key, lambda _: None)
     with pytest.raises(SnapshotError, match=r"holds .* damaged"):
-        pull(tmp_path / "there", HOCKEY, bucket)
-    assert current_id(tmp_path / "there", HOCKEY) is None
-    publish(tmp_path / "here", HOCKEY, bucket)
+        pull(hockey(tmp_path / "there"), bucket)
+    assert hockey(tmp_path / "there").current() is None
+    publish(hockey(tmp_path / "here"), bucket)
     assert whole(bucket, tmp_path / "there")
 
 
 def test_a_damaged_snapshot_is_not_published(bucket: Bucket, tmp_path: Path) -> None:
     one = filled(tmp_path, 1)
-    (HOCKEY.folder(tmp_path) / one / "index.faiss").write_bytes(b"junk")
+    (hockey(tmp_path).snapshot(one) / "index.faiss").write_bytes(b"junk")
     with pytest.raises(SnapshotError, match=r"index\.faiss"):
-        publish(tmp_path, HOCKEY, bucket)
-    assert latest(bucket, HOCKEY) is None
-    with pytest.raises(SnapshotError, match=r"no snapshot of 1/2 .* to publish"):
-        publish(tmp_path, Partition("1", "2"), bucket)
+        publish(hockey(tmp_path), bucket)
+    assert hockey_in(bucket).latest() is None
+    with pytest.raises(SnapshotError, match=r"no snapshot of 1/2 in .* Make one: make index"):
+        publish(PartitionFolder(tmp_path, Partition("1", "2")), bucket)
     with pytest.raises(SnapshotError, match="has no snapshot of 1/2"):
-        pull(tmp_path, Partition("1", "2"), bucket)
+        pull(PartitionFolder(tmp_path, Partition("1", "2")), bucket)
 
 
 def test_of_two_publishers_at_the_same_moment_one_wins(bucket: Bucket, tmp_path: Path) -> None:
@@ -207,12 +220,12 @@ def test_of_two_publishers_one_wins_and_the_other_says_so(
     def overtaken(*arguments: Any) -> Any:
         if verb == "upload" or arguments[0] == LATEST:
             monkeypatch.setattr(bucket, verb, act)
-            publish(tmp_path / "two", HOCKEY, bucket)
+            publish(hockey(tmp_path / "two"), bucket)
         return act(*arguments)
 
     monkeypatch.setattr(bucket, verb, overtaken)
     with pytest.raises(DepotError, match=f"Another publisher was faster: {two} .* {one} is not"):
-        publish(tmp_path / "one", HOCKEY, bucket)
+        publish(hockey(tmp_path / "one"), bucket)
     assert whole(bucket, tmp_path / "there") == two
 
 
@@ -220,7 +233,7 @@ def test_a_publisher_that_dies_leaves_the_old_snapshot_or_the_new(bucket: Bucket
     """It dies before each call to the bucket in turn."""
     here, there = tmp_path / "here", tmp_path / "there"
     filled(here, 0)
-    publish(here, HOCKEY, bucket)
+    publish(hockey(here), bucket)
     for last in itertools.count(1, often(1, 6)):
         before, new = whole(bucket, there), filled(here, last)
         done = mortal("publish", here, bucket, last)
@@ -234,15 +247,15 @@ def test_a_publisher_that_dies_leaves_the_old_snapshot_or_the_new(bucket: Bucket
 def test_a_puller_that_dies_leaves_the_old_snapshot_or_the_new(bucket: Bucket, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     before = published(tmp_path, bucket, 0)
-    pull(there, HOCKEY, bucket)
+    pull(hockey(there), bucket)
     for last in itertools.count(1, often(1, 3)):
         new = published(tmp_path, bucket, last)
         done = mortal("pull", there, bucket, last)
         assert done.returncode in (0, -signal.SIGKILL), done.stderr
         assert Snapshot.current(there, HOCKEY).id in (before, new)
         before = whole(bucket, there)
-        assert before == current_id(here, HOCKEY)
-        assert not list(HOCKEY.folder(there).glob(".pulling/*"))
+        assert before == hockey(here).current()
+        assert not list(hockey(there).path.glob(".pulling/*"))
         if done.returncode == 0:
             break
 
@@ -253,13 +266,13 @@ def test_killed_at_any_moment_it_leaves_a_whole_snapshot(bucket: Bucket, tmp_pat
     rng = random.Random(3)
     size = (4300, 1024) if THOROUGH else (20, 3)  # an index in two parts
     filled(here, 0, *size)
-    publish(here, HOCKEY, bucket)
-    pull(there, HOCKEY, bucket)
+    publish(hockey(here), bucket)
+    pull(hockey(there), bucket)
     longest = 0.0
     for seed in range(often(100, 3) + 1):
-        before, new = current_id(there, HOCKEY), filled(here, seed + 1, *size)
+        before, new = hockey(there).current(), filled(here, seed + 1, *size)
         if verb == "pull":
-            publish(here, HOCKEY, bucket)
+            publish(hockey(here), bucket)
         command = [sys.executable, "-c", MORTAL, verb, str(there if verb == "pull" else here), bucket.uri, "0"]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
         assert process.stdout
@@ -273,7 +286,7 @@ def test_killed_at_any_moment_it_leaves_a_whole_snapshot(bucket: Bucket, tmp_pat
         if verb == "publish":
             assert whole(bucket, there) in (before, new)
         assert Snapshot.current(there, HOCKEY).id in (before, new)
-    assert publish(here, HOCKEY, bucket) == whole(bucket, there) == new
+    assert publish(hockey(here), bucket) == whole(bucket, there) == new
 
 
 def test_an_interrupted_pull_goes_on_where_it_stopped(
@@ -281,7 +294,7 @@ def test_an_interrupted_pull_goes_on_where_it_stopped(
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     one = filled(here, 1)
-    publish(here, HOCKEY, bucket)
+    publish(hockey(here), bucket)
     stream, asked = bucket.stream, dict[str, int]()
 
     def breaking(key: str, start: int = 0) -> Iterator[bytes]:
@@ -294,37 +307,37 @@ def test_an_interrupted_pull_goes_on_where_it_stopped(
 
     monkeypatch.setattr(bucket, "stream", breaking)
     with pytest.raises(DepotError, match="gone"):
-        pull(there, HOCKEY, bucket)
-    assert current_id(there, HOCKEY) is None
+        pull(hockey(there), bucket)
+    assert hockey(there).current() is None
     *fetched, half = asked
     monkeypatch.setattr(bucket, "stream", lambda key, start=0: (asked.update({key: start}), stream(key, start))[1])
     asked.clear()
-    assert pull(there, HOCKEY, bucket) == one
+    assert pull(hockey(there), bucket) == one
     assert not set(fetched) & set(asked)
     assert asked[half] > 0
 
 
 def test_a_part_that_proves_wrong_is_fetched_anew(bucket: Bucket, tmp_path: Path) -> None:
     one = filled(tmp_path / "here", 1)
-    publish(tmp_path / "here", HOCKEY, bucket)
-    waiting = HOCKEY.folder(tmp_path / "there") / ".pulling" / one
+    publish(hockey(tmp_path / "here"), bucket)
+    waiting = hockey(tmp_path / "there").path / ".pulling" / one
     waiting.mkdir(parents=True)
-    for path in (HOCKEY.folder(tmp_path / "here") / one).iterdir():
+    for path in hockey(tmp_path / "here").snapshot(one).iterdir():
         (waiting / path.name).write_bytes(bytes(path.stat().st_size + random.choice((-1, 0, 1))))
     (waiting / "stranger").write_bytes(b"x")
     (waiting.parent / "20200101T000000Z-0123456789abcdef").mkdir()
     assert whole(bucket, tmp_path / "there") == one
-    names = {path.name for path in (HOCKEY.folder(tmp_path / "there") / one).iterdir()}
-    assert names == {path.name for path in (HOCKEY.folder(tmp_path / "here") / one).iterdir()}
+    names = {path.name for path in hockey(tmp_path / "there").snapshot(one).iterdir()}
+    assert names == {path.name for path in hockey(tmp_path / "here").snapshot(one).iterdir()}
     assert not waiting.parent.exists()
 
 
 def test_a_snapshot_that_was_damaged_on_the_host_is_mended(bucket: Bucket, tmp_path: Path) -> None:
     one = filled(tmp_path / "here", 1)
-    publish(tmp_path / "here", HOCKEY, bucket)
+    publish(hockey(tmp_path / "here"), bucket)
     there = tmp_path / "there"
-    pull(there, HOCKEY, bucket)
-    damaged = HOCKEY.folder(there) / one / "index.faiss"
+    pull(hockey(there), bucket)
+    damaged = hockey(there).snapshot(one) / "index.faiss"
     size, folder = damaged.stat().st_size, damaged.parent.stat().st_ino
     with damaged.open("r+b") as served:  # a server has it mapped into memory, and would crash if it were emptied
         served.write(b"junk")
@@ -346,19 +359,19 @@ def test_a_full_disk_is_an_error_and_leaves_no_debris(bucket: Bucket, tmp_path: 
         pytest.skip("another machine's disk")
     here, there = tmp_path / "here", tmp_path / "there"
     one = filled(here, 1, 700, 64)
-    publish(here, HOCKEY, bucket)
-    pull(there, HOCKEY, bucket)
+    publish(hockey(here), bucket)
+    pull(hockey(there), bucket)
     two = filled(here, 2, 700, 64)
     if verb == "pull":
-        publish(here, HOCKEY, bucket)
-    size = max(mark.bytes for mark in verify(HOCKEY.folder(here) / two).files.values())
+        publish(hockey(here), bucket)
+    size = max(digest.bytes for digest in verify(hockey(here).snapshot(two)).files.values())
     debris = ".pulling/*" if verb == "pull" else ".sending.*"
     for limit in (*range(0, size, 64 * 1024), size - 10, size - 1):
         done = limited(verb, there if verb == "pull" else here, bucket, limit)
         assert done.returncode == 1, (limit, done)
         assert b"File too large" in done.stderr, (limit, done)
         assert Snapshot.current(there, HOCKEY).id == one
-        assert latest(bucket, HOCKEY) == (Latest(one) if verb == "publish" else Latest(two, one))
+        assert hockey_in(bucket).latest() == (Latest(one) if verb == "publish" else Latest(two, one))
         assert not list(tmp_path.rglob(debris)), limit
     done = limited(verb, there if verb == "pull" else here, bucket, size)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -368,18 +381,18 @@ def test_a_full_disk_is_an_error_and_leaves_no_debris(bucket: Bucket, tmp_path: 
 def test_a_small_disk_that_fills_up_keeps_the_old_snapshot(bucket: Bucket, tmp_path: Path, small_disk: Path) -> None:
     here, there = tmp_path / "here", small_disk / "there"
     one = filled(here, 1, 700, 64)
-    publish(here, HOCKEY, bucket)
-    pull(there, HOCKEY, bucket)
+    publish(hockey(here), bucket)
+    pull(hockey(there), bucket)
     two = filled(here, 2, 700, 64)
-    publish(here, HOCKEY, bucket)
+    publish(hockey(here), bucket)
     taken = shutil.disk_usage(small_disk).used
-    need = sum(mark.bytes for mark in verify(HOCKEY.folder(here) / two).files.values())
+    need = sum(digest.bytes for digest in verify(hockey(here).snapshot(two)).files.values())
     for room in (*range(4096, need, 64 * 1024), need - 10, need - 1):
         subprocess.run(["mount", "-o", f"remount,size={taken + room}", str(small_disk)], check=True)
         with pytest.raises(OSError, match="No space left"):
-            pull(there, HOCKEY, bucket)
+            pull(hockey(there), bucket)
         assert Snapshot.current(there, HOCKEY).id == one
-        assert not list(HOCKEY.folder(there).glob(".pulling"))
+        assert not list(hockey(there).path.glob(".pulling"))
     subprocess.run(["mount", "-o", f"remount,size={taken + 2 * need}", str(small_disk)], check=True)
     assert whole(bucket, there) == two
 
@@ -407,41 +420,41 @@ def test_s3_that_is_gone_for_a_while_is_waited_for(tmp_path: Path, monkeypatch: 
             yield advance
 
         one = filled(tmp_path / "here", 1, 4300, 1024)
-        assert publish(tmp_path / "here", HOCKEY, bucket, meter=meter) == one
-        assert pull(tmp_path / "there", HOCKEY, bucket, meter=meter) == one
+        assert publish(hockey(tmp_path / "here"), bucket, meter=meter) == one
+        assert pull(hockey(tmp_path / "there"), bucket, meter=meter) == one
         assert gone == ["sending", "reading back", "fetching"]
         assert whole(bucket, tmp_path / "there") == one
 
 
 def test_going_back_in_the_depot(bucket: Bucket, tmp_path: Path) -> None:
     with pytest.raises(SnapshotError, match="has no snapshot of"):
-        go_back(bucket, HOCKEY)
+        hockey_in(bucket).go_back()
     one, two, three = (published(tmp_path, bucket, seed) for seed in (1, 2, 3))
-    assert go_back(bucket, HOCKEY) == two
-    assert latest(bucket, HOCKEY) == Latest(two, three)
+    assert hockey_in(bucket).go_back() == two
+    assert hockey_in(bucket).latest() == Latest(two, three)
     assert whole(bucket, tmp_path / "there") == two
-    assert go_back(bucket, HOCKEY, one) == one
-    assert go_back(bucket, HOCKEY) == two
+    assert hockey_in(bucket).go_back(one) == one
+    assert hockey_in(bucket).go_back() == two
     with pytest.raises(SnapshotError, match=f"The snapshot none is not in .* TO=.*{one}"):
-        go_back(bucket, HOCKEY, "none")
+        hockey_in(bucket).go_back("none")
     for key in objects(bucket):
         bucket.delete(key)
     with pytest.raises(SnapshotError, match="lacks the file"):
-        go_back(bucket, HOCKEY, three)
-    assert latest(bucket, HOCKEY) == Latest(two, one)
+        hockey_in(bucket).go_back(three)
+    assert hockey_in(bucket).latest() == Latest(two, one)
 
 
 def test_what_somebody_went_back_from_is_not_published_again(bucket: Bucket, tmp_path: Path) -> None:
     one, two = (published(tmp_path, bucket, seed) for seed in (1, 2))
-    go_back(bucket, HOCKEY)
+    hockey_in(bucket).go_back()
     with pytest.raises(DepotError, match=f"Somebody went back from {two} .* rollback TO={two}"):
-        publish(tmp_path / "here", HOCKEY, bucket)  # a nightly run that made nothing new
-    assert latest(bucket, HOCKEY) == Latest(one, two)
-    assert depot.withdrawn(bucket, HOCKEY) == {two}
-    go_back(bucket, HOCKEY, two)
-    assert depot.withdrawn(bucket, HOCKEY) == {one}
-    assert publish(tmp_path / "here", HOCKEY, bucket) == two
-    assert latest(bucket, HOCKEY) == Latest(two, one)
+        publish(hockey(tmp_path / "here"), bucket)  # a nightly run that made nothing new
+    assert hockey_in(bucket).latest() == Latest(one, two)
+    assert hockey_in(bucket).withdrawn() == {two}
+    hockey_in(bucket).go_back(two)
+    assert hockey_in(bucket).withdrawn() == {one}
+    assert publish(hockey(tmp_path / "here"), bucket) == two
+    assert hockey_in(bucket).latest() == Latest(two, one)
     assert published(tmp_path, bucket, 3)
 
 
@@ -455,11 +468,11 @@ def test_going_back_outlives_a_publisher_who_forgets_it(
     def overtaken(key: str, *rest: Any) -> bool:
         if key == LATEST:
             monkeypatch.setattr(bucket, "replace", replace)
-            assert oldest in keep_newest(bucket, HOCKEY, 1, timedelta(seconds=-60))
+            assert oldest in hockey_in(bucket).keep_newest(1, timedelta(seconds=-60))
         return replace(key, *rest)
 
     monkeypatch.setattr(bucket, "replace", overtaken)
-    assert go_back(bucket, HOCKEY, oldest) == oldest
+    assert hockey_in(bucket).go_back(oldest) == oldest
     assert whole(bucket, tmp_path / "there") == oldest
 
 
@@ -484,47 +497,47 @@ def test_one_that_is_current_already_is_only_said_to_be_so_where_it_stays(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = filled(tmp_path / "one", 1), filled(tmp_path / "two", 2)
-    publish(tmp_path / "one", HOCKEY, bucket)
+    publish(hockey(tmp_path / "one"), bucket)
     replace = bucket.replace
 
     def overtaken(key: str, *rest: Any) -> bool:
         monkeypatch.setattr(bucket, "replace", replace)
-        publish(tmp_path / "two", HOCKEY, bucket)
+        publish(hockey(tmp_path / "two"), bucket)
         return replace(key, *rest)
 
     monkeypatch.setattr(bucket, "replace", overtaken)
     with pytest.raises(DepotError, match=f"{two} is current now .* {one} is not"):
-        publish(tmp_path / "one", HOCKEY, bucket)
+        publish(hockey(tmp_path / "one"), bucket)
 
 
 def published(tmp_path: Path, bucket: Bucket, seed: int) -> str:
     filled(tmp_path / "here", seed)
-    return publish(tmp_path / "here", HOCKEY, bucket)
+    return publish(hockey(tmp_path / "here"), bucket)
 
 
 def test_old_snapshots_are_forgotten_but_never_the_current_or_previous(bucket: Bucket, tmp_path: Path) -> None:
     ids = sorted(published(tmp_path, bucket, seed) for seed in range(5))
     current, previous = ids[0], ids[1]
-    go_back(bucket, HOCKEY, previous)
-    go_back(bucket, HOCKEY, current)
+    hockey_in(bucket).go_back(previous)
+    hockey_in(bucket).go_back(current)
     before = objects(bucket)
-    assert keep_newest(bucket, HOCKEY, 1) == [ids[3], ids[2]]
-    assert sorted(manifests(bucket, HOCKEY)) == [current, previous, ids[4]]
+    assert hockey_in(bucket).keep_newest(1) == [ids[3], ids[2]]
+    assert sorted(hockey_in(bucket).manifests()) == [current, previous, ids[4]]
     assert objects(bucket) == before  # a publisher may just have sent them
-    keep_newest(bucket, HOCKEY, 1, timedelta(seconds=-60))
+    hockey_in(bucket).keep_newest(1, timedelta(seconds=-60))
     assert objects(bucket) < before
     for snapshot_id in (ids[4], previous, current):
-        go_back(bucket, HOCKEY, snapshot_id)
+        hockey_in(bucket).go_back(snapshot_id)
         assert whole(bucket, tmp_path / snapshot_id) == snapshot_id
 
 
 def test_objects_of_another_partition_stay(bucket: Bucket, tmp_path: Path) -> None:
     other = Partition("9", "9")
     snapshot_of(tmp_path / "here", ["a", "b"], unit([1, 0], [0, 1]), other)
-    publish(tmp_path / "here", other, bucket)
+    publish(PartitionFolder(tmp_path / "here", other), bucket)
     published(tmp_path, bucket, 1)
-    keep_newest(bucket, HOCKEY, 1, timedelta(seconds=-60))
-    assert pull(tmp_path / "there", other, bucket)
+    hockey_in(bucket).keep_newest(1, timedelta(seconds=-60))
+    assert pull(PartitionFolder(tmp_path / "there", other), bucket)
 
 
 def test_nothing_is_cleaned_where_a_manifest_cannot_be_read(bucket: Bucket, tmp_path: Path) -> None:
@@ -534,7 +547,7 @@ def test_nothing_is_cleaned_where_a_manifest_cannot_be_read(bucket: Bucket, tmp_
     (tmp_path / "x").write_bytes(b"x")
     bucket.upload(tmp_path / "x", "objects/00/unnamed", lambda _: None)
     with pytest.raises(SnapshotError, match="format 99"):
-        keep_newest(bucket, HOCKEY, 5, timedelta(seconds=-60))
+        hockey_in(bucket).keep_newest(5, timedelta(seconds=-60))
     assert before < objects(bucket)
 
 
@@ -543,30 +556,30 @@ def test_a_host_keeps_as_many_as_it_is_told(bucket: Bucket, tmp_path: Path) -> N
     ids = []
     for seed in range(4):
         ids.append(published(tmp_path, bucket, seed))
-        pull(there, HOCKEY, bucket)
-        keep_newest_here(there, HOCKEY, 1)
-    assert {current_id(there, HOCKEY), previous_id(there, HOCKEY)} == {ids[3], ids[2]}
-    assert {ids[3], ids[2]} <= set(snapshot_ids(there, HOCKEY))
-    assert len(snapshot_ids(there, HOCKEY)) <= 3
+        pull(hockey(there), bucket)
+        hockey(there).keep_newest(1)
+    assert {hockey(there).current(), hockey(there).previous()} == {ids[3], ids[2]}
+    assert {ids[3], ids[2]} <= set(hockey(there).ids())
+    assert len(hockey(there).ids()) <= 3
 
 
 def test_an_unsigned_or_wrongly_signed_snapshot_is_refused(bucket: Bucket, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     one = filled(here, 1)
-    publish(here, HOCKEY, bucket)
+    publish(hockey(here), bucket)
     with pytest.raises(SnapshotError, match=f"{one} is not signed"):
-        pull(there, HOCKEY, bucket, key="the-secret")
-    publish(here, HOCKEY, bucket, key="another-secret")
+        pull(hockey(there), bucket, key="the-secret")
+    publish(hockey(here), bucket, key="another-secret")
     with pytest.raises(SnapshotError, match=f"{one} is signed with another key") as caught:
-        pull(there, HOCKEY, bucket, key="the-secret")
+        pull(hockey(there), bucket, key="the-secret")
     assert "the-secret" not in str(caught.value)
-    assert current_id(there, HOCKEY) is None
-    assert not list(HOCKEY.folder(there).glob("2*"))
-    publish(here, HOCKEY, bucket, key="the-secret")
-    pull(there, HOCKEY, bucket, key="the-secret")
+    assert hockey(there).current() is None
+    assert not list(hockey(there).path.glob("2*"))
+    publish(hockey(here), bucket, key="the-secret")
+    pull(hockey(there), bucket, key="the-secret")
     assert Snapshot.current(there, HOCKEY, "the-secret").id == one
     with pytest.raises(SnapshotError, match="another key"):
-        publish(there, HOCKEY, bucket, key="another-secret")
+        publish(hockey(there), bucket, key="another-secret")
 
 
 def test_a_snapshot_that_serves_is_never_gone_while_it_is_signed_or_mended(
@@ -574,16 +587,45 @@ def test_a_snapshot_that_serves_is_never_gone_while_it_is_signed_or_mended(
 ) -> None:
     there = tmp_path / "there"
     one = published(tmp_path, bucket, 1)
-    pull(there, HOCKEY, bucket)
-    publish(tmp_path / "here", HOCKEY, bucket, key="the-secret")
+    pull(hockey(there), bucket)
+    publish(hockey(tmp_path / "here"), bucket, key="the-secret")
     for error in (KeyboardInterrupt, OSError):  # it is killed, or the disk is full
         with monkeypatch.context() as broken:
             broken.setattr("shared.depot.pull.Snapshot", raising(error))
             with pytest.raises(error):
-                pull(there, HOCKEY, bucket, key="the-secret")
+                pull(hockey(there), bucket, key="the-secret")
         assert Snapshot.current(there, HOCKEY).id == one
-    pull(there, HOCKEY, bucket, key="the-secret")
+    lease = Lease(hockey(there).snapshot(one))  # a server's
+    pull(hockey(there), bucket, key="the-secret")
     assert Snapshot.current(there, HOCKEY, "the-secret").id == one
+    assert is_leased(hockey(there).snapshot(one))
+    lease.close()
+
+
+@pytest.mark.parametrize("there_already", [True, False])
+def test_what_is_pulled_is_not_removed_before_it_is_current(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there_already: bool
+) -> None:
+    there = hockey(tmp_path / "there")
+    ids = []
+    for seed in range(4):
+        ids.append(published(tmp_path, bucket, seed))
+        pull(there, bucket)
+    old, *_ = ids = sorted(ids)
+    for snapshot_id in ids[-2:]:
+        there.activate(snapshot_id)
+    if not there_already:
+        shutil.rmtree(there.snapshot(old))
+    hockey_in(bucket).go_back(old)
+    activate = PartitionFolder.activate
+
+    def pruned(here: PartitionFolder, snapshot_id: str) -> None:
+        assert old not in here.keep_newest(1)
+        activate(here, snapshot_id)
+
+    monkeypatch.setattr(PartitionFolder, "activate", pruned)
+    assert pull(there, bucket) == old
+    assert Snapshot.current(there.data, HOCKEY).id == old
 
 
 def raising(error: type[BaseException]) -> Any:
@@ -596,44 +638,44 @@ def raising(error: type[BaseException]) -> Any:
 def test_a_snapshot_of_another_partition_is_refused(bucket: Bucket, tmp_path: Path) -> None:
     other = Partition("1", "2")
     foreigner = snapshot_of(tmp_path / "here", ["a", "b"], unit([1, 0], [0, 1]), other).id
-    publish(tmp_path / "here", other, bucket, key="the-secret")
+    publish(PartitionFolder(tmp_path / "here", other), bucket, key="the-secret")
     for entry in [*bucket.entries("snapshots/1/2/"), *bucket.entries("objects/1/2/")]:
         bucket.replace(entry.key.replace("1/2", "371/0341"), b"".join(bucket.stream(entry.key)), None)
     with pytest.raises(SnapshotError, match=f"{foreigner} is one of 1/2, not of 371/0341"):
-        pull(tmp_path / "there", HOCKEY, bucket, key="the-secret")
-    assert current_id(tmp_path / "there", HOCKEY) is None
+        pull(hockey(tmp_path / "there"), bucket, key="the-secret")
+    assert hockey(tmp_path / "there").current() is None
 
 
 def test_what_does_not_open_does_not_become_current(bucket: Bucket, tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     one = published(tmp_path, bucket, 1)
-    pull(there, HOCKEY, bucket)
-    folder = HOCKEY.folder(here) / filled(here, 2)
+    pull(hockey(there), bucket)
+    folder = hockey(here).snapshot(filled(here, 2))
     fields = json.loads((folder / "manifest.json").read_text()) | {"count": 21}
     (folder / "manifest.json").write_text(json.dumps(fields))  # by a faulty indexer
     renamed = folder.rename(folder.with_name(f"{folder.name[:17]}{content_name(json.dumps(fields).encode())}"))
-    activate(here, HOCKEY, renamed.name)
-    publish(here, HOCKEY, bucket)
+    hockey(here).activate(renamed.name)
+    publish(hockey(here), bucket)
     with pytest.raises(SnapshotError, match="not the size that its manifest states"):
-        pull(there, HOCKEY, bucket)
+        pull(hockey(there), bucket)
     assert Snapshot.current(there, HOCKEY).id == one
 
 
 def test_a_file_that_the_depot_lacks_is_named(bucket: Bucket, tmp_path: Path) -> None:
     one = published(tmp_path, bucket, 1)
-    mark = verify(HOCKEY.folder(tmp_path / "here") / one).files["index.faiss"]
-    bucket.delete(depot.object_key(HOCKEY, mark))
+    digest = verify(hockey(tmp_path / "here").snapshot(one)).files["index.faiss"]
+    bucket.delete(hockey_in(bucket).object_key(digest))
     with pytest.raises(SnapshotError, match=rf"lacks index\.faiss of {one}. Publish it again"):
-        pull(tmp_path / "there", HOCKEY, bucket)
+        pull(hockey(tmp_path / "there"), bucket)
 
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe", b"20990101T000000Z-0123456789abcdef", b""])
 def test_a_damaged_current_is_mended(bucket: Bucket, tmp_path: Path, damage: bytes) -> None:
     one = published(tmp_path, bucket, 1)
-    pull(tmp_path / "there", HOCKEY, bucket)
-    (HOCKEY.folder(tmp_path / "there") / "CURRENT").write_bytes(damage)
+    pull(hockey(tmp_path / "there"), bucket)
+    (hockey(tmp_path / "there").path / "CURRENT").write_bytes(damage)
     assert whole(bucket, tmp_path / "there") == one
-    assert current_id(tmp_path / "there", HOCKEY) == one
+    assert hockey(tmp_path / "there").current() == one
 
 
 def test_a_manifest_in_the_depot_cannot_name_files_elsewhere(bucket: Bucket, tmp_path: Path) -> None:
@@ -641,11 +683,11 @@ def test_a_manifest_in_the_depot_cannot_name_files_elsewhere(bucket: Bucket, tmp
     for name in ("../../../escaped", "/escaped", "manifest.json", "..", ""):
         foreign(bucket, {name: {"bytes": 1, "sha256": "0" * 64}})
         with pytest.raises(SnapshotError, match="outside the snapshot"):
-            pull(tmp_path / "there", HOCKEY, bucket)
+            pull(hockey(tmp_path / "there"), bucket)
     foreign(bucket, {"x": {"bytes": 1, "sha256": "../../etc/passwd"}})
     with pytest.raises(SnapshotError, match="SHA-256 that is none"):
-        pull(tmp_path / "there", HOCKEY, bucket)
-    assert current_id(tmp_path / "there", HOCKEY) is None
+        pull(hockey(tmp_path / "there"), bucket)
+    assert hockey(tmp_path / "there").current() is None
     assert not list(tmp_path.rglob("escaped"))
 
 
@@ -679,14 +721,14 @@ def foreign(bucket: Bucket, files: dict[str, Any]) -> None:
 def test_a_latest_that_names_no_snapshot_is_refused(bucket: Bucket, tmp_path: Path, text: bytes) -> None:
     bucket.replace(LATEST, text, None)
     with pytest.raises(SnapshotError, match="LATEST does not name"):
-        pull(tmp_path / "there", HOCKEY, bucket)
+        pull(hockey(tmp_path / "there"), bucket)
     one = published(tmp_path, bucket, 1)  # the next publisher replaces it
     assert whole(bucket, tmp_path / "there") == one
 
 
 def test_one_pull_at_a_time(bucket: Bucket, tmp_path: Path) -> None:
-    with exclusive(tmp_path, HOCKEY, "pulling"), pytest.raises(ConfigError, match="Another run is pulling 371/0341"):
-        pull(tmp_path, HOCKEY, bucket)
+    with hockey(tmp_path).exclusive(Task.PULLING), pytest.raises(ConfigError, match="Another run is pulling 371/0341"):
+        pull(hockey(tmp_path), bucket)
 
 
 def test_a_meter_sees_every_byte(bucket: Bucket, tmp_path: Path) -> None:
@@ -700,8 +742,8 @@ def test_a_meter_sees_every_byte(bucket: Bucket, tmp_path: Path) -> None:
         seen[what] = moved
 
     filled(tmp_path, 1)
-    publish(tmp_path, HOCKEY, bucket, meter=meter)
-    pull(tmp_path / "there", HOCKEY, bucket, meter=meter)
+    publish(hockey(tmp_path), bucket, meter=meter)
+    pull(hockey(tmp_path / "there"), bucket, meter=meter)
     assert set(seen) == {"sending", "reading back", "fetching"}
 
 

@@ -23,7 +23,7 @@ from shared.search.search import similar_to_photo, similar_to_product
 from shared.snapshot.manifest import CatalogPart, LearnedPart, PhotoUse, Quality, Recipe
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.writer import Draft, write_snapshot
-from tests.conftest import HOCKEY, drawn
+from tests.conftest import HOCKEY, drawn, hockey
 
 GOLDEN = Path(__file__).parent / "golden"
 FOLDERS = sorted(path.parent for path in GOLDEN.glob("*/manifest.json"))
@@ -82,7 +82,7 @@ def written(data: Path) -> Path:
     projection, vectors = fit(features, np.arange(len(raw)) // 2, features, recipe)
     quality, catalog = Quality(learned=LearnedPart(recipe)), CatalogPart("golden.csv", rows=len(raw))
     draft = Draft(HOCKEY, images, vectors, embedder, projection, "faiss", catalog, {}, b"{}", b"row\n", quality)
-    return HOCKEY.folder(data) / write_snapshot(data, draft, KEY)
+    return hockey(data).path / write_snapshot(data, draft, KEY)
 
 
 def write_golden() -> None:

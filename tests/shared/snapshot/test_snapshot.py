@@ -16,23 +16,14 @@ import pytest
 
 from shared.errors import ConfigError, SnapshotError
 from shared.partition import Partition
-from shared.snapshot.directory import (
-    activate,
-    current_id,
-    exclusive,
-    go_back,
-    keep_newest,
-    partitions,
-    previous_id,
-    snapshot_ids,
-)
-from shared.snapshot.lease import Lease, wait_until_free
+from shared.snapshot.directory import PartitionFolder, Task, partitions
+from shared.snapshot.lease import Lease, remove_unless_leased, wait_until_free
 from shared.snapshot.manifest import content_name, signature
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.verify import verify
 from shared.storage import files
 from shared.storage.files import replace_atomically
-from tests.conftest import HOCKEY, ROOT, drawn, no_larger_than, often, snapshot_of, unit
+from tests.conftest import HOCKEY, ROOT, drawn, hockey, no_larger_than, often, snapshot_of, unit
 
 VECTORS = unit([1, 0, 0], [0, 1, 0], [0, 1, 1])
 WRITER = """
@@ -54,7 +45,7 @@ def test_a_snapshot_describes_itself(good: Snapshot, tmp_path: Path) -> None:
     assert (manifest["count"], manifest["products"], manifest["dimension"]) == (3, 2, 3)
     assert manifest["embedder"]["name"] == "colour_grid"
     assert set(manifest["files"]) | {"manifest.json"} == {path.name for path in good.folder.iterdir()}
-    assert current_id(tmp_path, HOCKEY) == good.id == good.folder.name
+    assert hockey(tmp_path).current() == good.id == good.folder.name
     assert partitions(tmp_path) == [HOCKEY]
     assert good.load_embedder().spec == good.spec
 
@@ -154,15 +145,15 @@ def test_where_a_key_is_set_a_snapshot_must_be_signed_with_it(good: Snapshot, tm
 
 def test_what_served_before_is_remembered(tmp_path: Path) -> None:
     one, two = (snapshot_of(tmp_path, ["p", "q", "q"], unit([1, 0, n], [0, 1, 0], [0, 1, 1])).id for n in (1, 2))
-    assert (current_id(tmp_path, HOCKEY), previous_id(tmp_path, HOCKEY)) == (two, one)
-    activate(tmp_path, HOCKEY, two)
-    assert previous_id(tmp_path, HOCKEY) == one
-    assert go_back(tmp_path, HOCKEY) == one
-    assert (current_id(tmp_path, HOCKEY), previous_id(tmp_path, HOCKEY)) == (one, two)
-    assert go_back(tmp_path, HOCKEY) == two
-    replace_atomically(HOCKEY.folder(tmp_path) / "PREVIOUS", two.encode())  # killed between the two
+    assert (hockey(tmp_path).current(), hockey(tmp_path).previous()) == (two, one)
+    hockey(tmp_path).activate(two)
+    assert hockey(tmp_path).previous() == one
+    assert hockey(tmp_path).go_back() == one
+    assert (hockey(tmp_path).current(), hockey(tmp_path).previous()) == (one, two)
+    assert hockey(tmp_path).go_back() == two
+    replace_atomically(hockey(tmp_path).path / "PREVIOUS", two.encode())  # killed between the two
     with pytest.raises(SnapshotError, match="no longer"):
-        go_back(tmp_path, HOCKEY)
+        hockey(tmp_path).go_back()
 
 
 def test_what_is_served_is_not_removed_until_it_is_left(tmp_path: Path) -> None:
@@ -173,16 +164,16 @@ def test_what_is_served_is_not_removed_until_it_is_left(tmp_path: Path) -> None:
     one, other = Lease(old.folder), Lease(old.folder)
     for n in count(2):  # ids of one second have no order
         made(n)
-        if n > 3 and old.id != snapshot_ids(tmp_path, HOCKEY)[0]:
+        if n > 3 and old.id != hockey(tmp_path).ids()[0]:
             break
-    keep_newest(tmp_path, HOCKEY, 1)
-    assert keep_newest(tmp_path, HOCKEY, 1) == []
+    hockey(tmp_path).keep_newest(1)
+    assert hockey(tmp_path).keep_newest(1) == []
     one.close()
-    assert keep_newest(tmp_path, HOCKEY, 1) == []
+    assert hockey(tmp_path).keep_newest(1) == []
     assert not wait_until_free(old.folder, 0.05)
     del other
     assert wait_until_free(old.folder, 0)
-    assert keep_newest(tmp_path, HOCKEY, 1) == [old.id]
+    assert hockey(tmp_path).keep_newest(1) == [old.id]
     with pytest.raises(SnapshotError, match="no readable manifest"):
         Lease(old.folder)
 
@@ -192,15 +183,36 @@ def test_what_one_goes_back_to_is_not_removed_meanwhile(tmp_path: Path, monkeypa
     with ThreadPoolExecutor(1) as pool, monkeypatch.context() as watched:
 
         def slow(*arguments: Any) -> Any:
-            cleaning.append(pool.submit(keep_newest, tmp_path, HOCKEY, 1))
+            cleaning.append(pool.submit(hockey(tmp_path).keep_newest, 1))
             time.sleep(0.2)
             return verify(*arguments)
 
         cleaning: list[Any] = []
         watched.setattr("shared.snapshot.directory.verify", slow)
-        assert go_back(tmp_path, HOCKEY, old) == old
+        assert hockey(tmp_path).go_back(old) == old
         assert old not in cleaning[0].result()
     assert Snapshot.current(tmp_path, HOCKEY).id == old
+
+
+def test_what_is_being_removed_does_not_become_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = hockey(tmp_path)
+    ids = sorted(snapshot_of(tmp_path, ["p", "q", "q"], unit([1, 0, n], [0, 1, 0], [0, 1, 1])).id for n in range(4))
+    here.activate(ids[2])
+    here.activate(ids[3])
+    with ThreadPoolExecutor(1) as pool, monkeypatch.context() as watched:
+
+        def slow(folder: Path) -> bool:
+            if not choosing:
+                choosing.append(pool.submit(here.activate, ids[0]))
+                time.sleep(0.2)
+            return remove_unless_leased(folder)
+
+        choosing: list[Any] = []
+        watched.setattr("shared.snapshot.directory.remove_unless_leased", slow)
+        assert set(here.keep_newest(1)) == set(ids[:2])
+        with pytest.raises(SnapshotError, match=f"The snapshot {ids[0]} is not in"):
+            choosing[0].result()
+    assert Snapshot.current(tmp_path, HOCKEY).id == ids[3]
 
 
 def test_vectors_of_another_network_are_refused(good: Snapshot) -> None:
@@ -211,15 +223,19 @@ def test_vectors_of_another_network_are_refused(good: Snapshot) -> None:
 
 def test_current_cannot_point_elsewhere(good: Snapshot, tmp_path: Path) -> None:
     for name in ("../0341/" + good.id, "/etc", ".."):
-        activate(tmp_path, HOCKEY, name)
+        with pytest.raises(SnapshotError, match="does not name a snapshot"):
+            hockey(tmp_path).activate(name)
+        (hockey(tmp_path).path / "CURRENT").write_text(name)
         with pytest.raises(SnapshotError):
             Snapshot.current(tmp_path, HOCKEY)
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
     other = Partition("371", "0002")
-    with exclusive(tmp_path, HOCKEY), exclusive(tmp_path, other), pytest.raises(ConfigError, match="Another run"):
-        exclusive(tmp_path, HOCKEY).__enter__()
+    here = hockey(tmp_path)
+    locks = (here.exclusive(), here.exclusive(Task.PULLING), PartitionFolder(tmp_path, other).exclusive())
+    with locks[0], locks[1], locks[2], pytest.raises(ConfigError, match="Another run is indexing"):
+        here.exclusive().__enter__()
 
 
 def touched(path: Path) -> float:
@@ -240,7 +256,7 @@ def test_an_indexer_killed_while_it_writes_leaves_a_whole_snapshot(tmp_path: Pat
     subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
     new = 0
     for _ in range(often(100, 4)):
-        before, writing = current_id(data, HOCKEY), HOCKEY.folder(data) / ".writing"
+        before, writing = hockey(data).current(), hockey(data).path / ".writing"
         began = time.time()
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
         while touched(writing) < began and process.poll() is None:  # the one before may have left it
@@ -252,8 +268,8 @@ def test_an_indexer_killed_while_it_writes_leaves_a_whole_snapshot(tmp_path: Pat
     print(f"{new} became current")
     assert new < often(100, 4)  # some died before that
     subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)  # the next run clears up
-    assert not list(HOCKEY.folder(data).glob(".writing"))
-    assert len(list(HOCKEY.folder(data).glob("2*"))) <= 3
+    assert not list(hockey(data).path.glob(".writing"))
+    assert len(list(hockey(data).path.glob("2*"))) <= 3
 
 
 def test_a_full_disk_is_an_error_and_leaves_the_old_snapshot_and_no_debris(tmp_path: Path) -> None:
@@ -269,11 +285,11 @@ def test_a_full_disk_is_an_error_and_leaves_the_old_snapshot_and_no_debris(tmp_p
         assert done.returncode != 0, limit
         assert b"OSError" in done.stderr
         assert Snapshot.current(tmp_path, HOCKEY).id == before
-        assert not list(HOCKEY.folder(tmp_path).glob(".writing"))
+        assert not list(hockey(tmp_path).path.glob(".writing"))
 
 
 def test_what_is_written_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "mark", lambda path: files.FileDigest(0, "another"))
+    monkeypatch.setattr(files, "digest_of", lambda path: files.FileDigest(0, "another"))
     with pytest.raises(OSError, match="does not read back"):
         files.write_synced(tmp_path / "x", b"data")
 

@@ -1,0 +1,14 @@
+"""A meter of transfers: whoever moves bytes tells it how far they are."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+from shared.storage.buckets import Advance
+
+Meter = Callable[[str, int], AbstractContextManager[Advance]]
+"""`with meter("sending", total_bytes) as advance: advance(bytes)`: shows how far a transfer is."""
+
+
+def unmetered(_what: str, _total: int) -> AbstractContextManager[Advance]:
+    """A `Meter` that shows nothing."""
+    return nullcontext(lambda _moved: None)
