@@ -16,7 +16,7 @@ from bench.figure import Bar, Figure
 from bench.made import clustered, snapshot_of, vectors_like
 from bench.material import Material
 from bench.server import connected, products, served
-from shared.index.vector_store import build, open_store
+from shared.index.stores import build_store, open_store
 from shared.search.search import similar_to_product
 
 _K = 10
@@ -31,8 +31,8 @@ def store_figures(material: Material) -> Iterator[Figure]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     vectors, queries = vectors_like(sizes.vectors, sizes.dimension, sizes.queries)
-    build("faiss", vectors, folder)
-    store, exact = open_store(folder), faiss.IndexFlatIP(sizes.dimension)
+    build_store("faiss", vectors, folder)
+    store, exact = open_store("faiss", folder), faiss.IndexFlatIP(sizes.dimension)
     exact.add(vectors)
 
     def asked(index: Any, number: int) -> list[int]:

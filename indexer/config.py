@@ -15,7 +15,7 @@ from indexer.ingest.download import Limits
 from indexer.ingest.pipeline import Plan
 from shared.embedding import registry
 from shared.embedding.engines.runtime import Engine, Runtime
-from shared.index import vector_store
+from shared.index import stores
 from shared.partition import Partition
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -117,7 +117,7 @@ _INDEX_OPTIONS = (
         default="auto",
         type=click.Choice([engine.value for engine in Engine]),
     ),
-    _option("STORE", "--store", "Where vectors are kept.", default="faiss", type=click.Choice(vector_store.NAMES)),
+    _option("STORE", "--store", "Where vectors are kept.", default="faiss", type=click.Choice(stores.NAMES)),
     _KEEP,
     _SIGNING_KEY,
 )

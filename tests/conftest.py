@@ -39,7 +39,8 @@ from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.manifest import CatalogPart, Quality
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.writer import Draft, write_snapshot
-from shared.storage.buckets import Bucket, open_bucket
+from shared.storage.bucket import Bucket
+from shared.storage.buckets import open_bucket
 from shared.storage.url_template import UrlTemplate
 from shared.vectors.unit import Vectors
 

@@ -18,7 +18,8 @@ from shared.partition import Partition
 from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.lease import wait_until_free
 from shared.snapshot.manifest import Manifest
-from shared.storage.buckets import Advance, Bucket, open_bucket
+from shared.storage.bucket import Advance, Bucket
+from shared.storage.buckets import open_bucket
 
 _MIB = 1024 * 1024
 # How long going back waits for the servers of this host to do so.

@@ -19,7 +19,8 @@ from shared.depot.pull import pull
 from shared.errors import SimilarityError, SnapshotError
 from shared.partition import Partition
 from shared.snapshot.directory import PartitionFolder
-from shared.storage.buckets import Bucket, open_bucket
+from shared.storage.bucket import Bucket
+from shared.storage.buckets import open_bucket
 from shared.storage.files import replace_atomically
 
 _log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from shared.errors import ConfigError, DepotError, SnapshotError
 from shared.partition import Partition
 from shared.snapshot.directory import is_id
 from shared.snapshot.manifest import SIGNATURE, Manifest, checked_manifest
-from shared.storage.buckets import Bucket, Entry, Held
+from shared.storage.bucket import Bucket, Entry, Held
 from shared.storage.files import FileDigest
 
 # An object that no manifest names may belong to a publisher who is still at work.

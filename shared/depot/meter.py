@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
-from shared.storage.buckets import Advance
+from shared.storage.bucket import Advance
 
 Meter = Callable[[str, int], AbstractContextManager[Advance]]
 """`with meter("sending", total_bytes) as advance: advance(bytes)`: shows how far a transfer is."""

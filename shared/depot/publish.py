@@ -12,7 +12,7 @@ from shared.errors import DepotError, SnapshotError
 from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.manifest import SIGNATURE, Manifest, signature
 from shared.snapshot.verify import verify
-from shared.storage.buckets import Advance, Bucket, Held
+from shared.storage.bucket import Advance, Bucket, Held
 from shared.storage.files import FileDigest
 
 

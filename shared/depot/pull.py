@@ -17,7 +17,7 @@ from shared.snapshot.lease import Lease
 from shared.snapshot.manifest import SIGNATURE, Manifest, checked_manifest
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.verify import verify
-from shared.storage.buckets import Advance, Bucket
+from shared.storage.bucket import Advance, Bucket
 from shared.storage.files import FileDigest, digest_of, sync_folder
 
 

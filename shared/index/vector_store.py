@@ -1,16 +1,14 @@
-"""Vector stores: hold vectors and search them, behind one small protocol; and the registry that names the kinds.
+"""Vector stores: what holds vectors and searches them, behind one small protocol.
 
 A store knows rows (0, 1, 2, .. in the order they were added), never product ids.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import ConfigError
 from shared.vectors.unit import Vectors
 
 
@@ -45,22 +43,3 @@ class StoreFigures:
     visited: int | None = None
     recall_at_10: float | None = None
     questions: int | None = None
-
-
-NAMES = ("faiss",)
-
-
-def build(name: str, vectors: Vectors, folder: Path) -> StoreFigures:
-    """Write a store of that kind over `(n, d)` unit vectors into `folder`, as `index.<name>`. Raises `ConfigError`."""
-    if name not in NAMES:
-        raise ConfigError(f"There is no store {name!r}. Use one of: {', '.join(NAMES)}.")
-    from shared.index.faiss_store import build_faiss
-
-    return build_faiss(vectors, folder / "index.faiss")
-
-
-def open_store(folder: Path) -> VectorStore:
-    """The store in a snapshot's folder, whose files must have been verified before."""
-    from shared.index.faiss_store import FaissStore
-
-    return FaissStore(folder / "index.faiss")

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from shared.embedding.embedder import Embedder
 from shared.embedding.engines.runtime import Runtime
 from shared.errors import SnapshotError
-from shared.index import vector_store
 from shared.index.columns import Columns, open_columns
 from shared.index.filters import Filter
 from shared.index.listing import TableListing
 from shared.index.neighbour_table import open_neighbour_table
 from shared.index.product_table import StoredTable
+from shared.index.stores import open_store
 from shared.partition import Partition
 from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.network_files import OF_NETWORKS, carried_embedder
@@ -43,7 +43,7 @@ class Snapshot(SnapshotView):
         listed = self.manifest.files  # what else lies there was not verified
         self.products: StoredTable = StoredTable(folder)
         self.neighbour_table = open_neighbour_table(folder, self.products.count)
-        self.store = vector_store.open_store(folder)
+        self.store = open_store(self.manifest.store, folder)
         self.projection = Projection.open(folder, listed)
         self._columns = open_columns(folder, self.products.rows)
         self.verdicts = self.manifest.quality.verdicts

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from shared.embedding.embedder import Embedder
-from shared.index import vector_store
 from shared.index.columns import columns_of, write_columns
 from shared.index.neighbour_table import NeighbourTable, build_neighbour_table, write_neighbour_table
 from shared.index.product_table import ProductImage, StoredTable, write_products
+from shared.index.stores import build_store
 from shared.partition import Partition
 from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.manifest import (
@@ -59,7 +59,7 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     folder.mkdir(parents=True)
     try:
-        built = vector_store.build(draft.store, draft.vectors, folder)
+        built = build_store(draft.store, draft.vectors, folder)
         write_products(draft.images, folder)
         write_columns(columns_of(image.attributes for image in draft.images), folder)
         table = StoredTable(folder)

@@ -1,67 +1,7 @@
-"""Where a depot's bytes lie, behind one small protocol, and the registry of the kinds: `file://` and `s3://`.
-
-A bucket knows keys and bytes, never snapshots. Whatever goes wrong with it is a `DepotError`.
-"""
-
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from typing import Protocol
+"""The buckets by the schemes of their addresses: `file://` and `s3://`."""
 
 from shared.errors import ConfigError
-
-Advance = Callable[[int], None]
-"""Told of bytes as they are moved."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An object in a listing. `change` differs once it was put anew; `modified` is by the bucket's clock."""
-
-    key: str
-    bytes: int
-    modified: datetime
-    change: str
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A small object's content, and the tag that a later `replace` must show."""
-
-    data: bytes
-    tag: str
-
-
-class Bucket(Protocol):
-    """Keys and bytes. An object is there as a whole or not at all; nobody ever sees half of one."""
-
-    uri: str
-
-    def read(self, key: str) -> Held | None:
-        """A small object, or None where there is none."""
-        ...
-
-    def replace(self, key: str, data: bytes, tag: str | None) -> bool:
-        """Put a small object where the one there has still this tag, or where there is none (None); tell whether."""
-        ...
-
-    def upload(self, path: Path, key: str, advance: Advance) -> None:
-        """Put a file of any size, over whatever is there."""
-        ...
-
-    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
-        """An object's bytes from `start` on, in pieces; none where it ends before that. Raises `KeyError` where there
-        is no such object."""
-        ...
-
-    def entries(self, prefix: str) -> Iterator[Entry]:
-        """All objects whose key begins so."""
-        ...
-
-    def delete(self, key: str) -> None:
-        """Remove an object, if it is there."""
-        ...
+from shared.storage.bucket import Bucket
 
 
 def open_bucket(uri: str) -> Bucket:

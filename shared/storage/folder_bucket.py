@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from shared.errors import DepotError
-from shared.storage.buckets import Advance, Entry, Held
+from shared.storage.bucket import Advance, Entry, Held
 from shared.storage.files import beside, path_of, replace_atomically, sync_folder
 
 _PIECE = 1024 * 1024

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, Inc
 from botocore.exceptions import ConnectionError as Unreachable
 
 from shared.errors import ConfigError, DepotError
-from shared.storage.buckets import Advance, Entry, Held
+from shared.storage.bucket import Advance, Entry, Held
 
 _PIECE = 1024 * 1024
 _PART = 16 * _PIECE

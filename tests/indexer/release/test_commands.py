@@ -27,7 +27,7 @@ from shared.snapshot.lease import Lease
 from shared.snapshot.manifest import Manifest
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.verify import verify
-from shared.storage.buckets import Bucket
+from shared.storage.bucket import Bucket
 from shared.storage.files import digest_of
 from tests.conftest import HOCKEY, ROOT, drawn, free_port, hockey, hockey_in, often, snapshot_of, unit, until
 

@@ -28,7 +28,7 @@ from shared.errors import DepotError
 from shared.partition import Partition
 from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.reader import Snapshot
-from shared.storage.buckets import Bucket
+from shared.storage.bucket import Bucket
 from tests.conftest import HOCKEY, ROOT, drawn, free_port, hockey, hockey_in, often, snapshot_of, unit
 
 NAME = str(HOCKEY)

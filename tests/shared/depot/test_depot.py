@@ -30,7 +30,8 @@ from shared.snapshot.lease import Lease, is_leased
 from shared.snapshot.manifest import content_name, signature
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.verify import verify
-from shared.storage.buckets import Advance, Bucket, open_bucket
+from shared.storage.bucket import Advance, Bucket
+from shared.storage.buckets import open_bucket
 from shared.vectors.unit import normalise
 from tests.conftest import (
     HOCKEY,

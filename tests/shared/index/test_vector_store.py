@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shared.errors import ConfigError, SnapshotError
-from shared.index import vector_store
+from shared.index import stores
 from shared.index.faiss_store import build_faiss
 from shared.index.vector_store import VectorStore
 from shared.vectors.unit import normalise
@@ -25,7 +25,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def store(kind: str, tmp_path: Path) -> VectorStore:
     assert build_faiss(VECTORS, tmp_path / "index.faiss", KINDS[kind]).kind == kind
-    return vector_store.open_store(tmp_path)
+    return stores.open_store("faiss", tmp_path)
 
 
 def test_search_equals_brute_force(store: VectorStore, kind: str) -> None:
@@ -71,13 +71,13 @@ def test_rows_outside_never_reach_the_engine(store: VectorStore, start: int, sto
 
 def test_an_unknown_store_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'pinecone'"):
-        vector_store.build("pinecone", VECTORS, tmp_path)
+        stores.build_store("pinecone", VECTORS, tmp_path)
 
 
 def test_a_file_that_is_no_index_is_named(tmp_path: Path) -> None:
     (tmp_path / "index.faiss").write_bytes(b"junk" * 10)
     with pytest.raises(SnapshotError, match=r"index\.faiss"):
-        vector_store.open_store(tmp_path)
+        stores.open_store("faiss", tmp_path)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
@@ -108,7 +108,7 @@ def test_a_wrong_mask_never_reaches_the_engine(store: VectorStore) -> None:
 
 def test_equal_vectors_come_in_one_order(kind: str, tmp_path: Path) -> None:
     build_faiss(np.repeat(VECTORS[:40], 5, axis=0), tmp_path / "index.faiss", KINDS[kind])
-    store = vector_store.open_store(tmp_path)
+    store = stores.open_store("faiss", tmp_path)
     alone = np.concatenate([store.search(VECTORS[row : row + 1], 7)[1] for row in range(40)])
     assert (store.search(VECTORS[:40], 7)[1] == alone).all()
 
@@ -117,7 +117,7 @@ def test_what_the_visited_cells_lack_is_searched_in_all(tmp_path: Path, monkeypa
     for constant in ("_VISITED", "_RECALL"):  # one cell
         monkeypatch.setattr(f"shared.index.faiss_store.{constant}", 0.001)
     build_faiss(VECTORS, tmp_path / "index.faiss", 0)
-    store = vector_store.open_store(tmp_path)
+    store = stores.open_store("faiss", tmp_path)
     scores, rows = store.search(VECTORS[:5], 60)
     assert all(len(set(found) - {-1}) == 60 for found in rows.tolist())
     assert np.allclose(scores, np.take_along_axis(VECTORS[:5] @ VECTORS.T, rows, axis=1), atol=1e-4)
@@ -140,7 +140,7 @@ def test_cells_say_what_they_find_and_take_half_the_bytes(tmp_path: Path) -> Non
     assert about.bytes == (tmp_path / "index.faiss").stat().st_size < 0.6 * vectors.nbytes
     held = normalise((images[::8] + 0.3 * rng.normal(size=(1000, 64))).astype(np.float32))
     right = np.argsort(-(held @ vectors.T), axis=1)[:, :10]
-    _, rows = vector_store.open_store(tmp_path).search(held, 10)
+    _, rows = stores.open_store("faiss", tmp_path).search(held, 10)
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows.tolist(), right.tolist(), strict=True)]) >= 0.98
 
 
@@ -154,7 +154,7 @@ def test_vectors_are_mapped_not_read(tmp_path: Path) -> None:
         return int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
 
     before = own_memory()
-    opened = [vector_store.open_store(tmp_path / "exact") for _ in range(5)]
-    opened += [vector_store.open_store(tmp_path / "cells") for _ in range(5)]
+    opened = [stores.open_store("faiss", tmp_path / "exact") for _ in range(5)]
+    opened += [stores.open_store("faiss", tmp_path / "cells") for _ in range(5)]
     assert all(store.search(vectors[:1], 5)[1][0, 0] == 0 for store in opened)
     assert own_memory() - before < 20_000

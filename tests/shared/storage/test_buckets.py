@@ -11,7 +11,8 @@ import pytest
 from botocore.exceptions import EndpointConnectionError, ResponseStreamingError
 
 from shared.errors import ConfigError, DepotError
-from shared.storage.buckets import Bucket, open_bucket
+from shared.storage.bucket import Bucket
+from shared.storage.buckets import open_bucket
 from shared.storage.s3_bucket import S3Bucket
 
 BIG = bytes(range(256)) * 4096 * 20  # 20 MiB: more than one part

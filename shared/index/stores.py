@@ -1,0 +1,30 @@
+"""The vector stores by name."""
+
+from pathlib import Path
+
+from shared.errors import ConfigError
+from shared.index.vector_store import StoreFigures, VectorStore
+from shared.vectors.unit import Vectors
+
+NAMES = ("faiss",)
+
+
+def build_store(name: str, vectors: Vectors, folder: Path) -> StoreFigures:
+    """Write a store of that kind over `(n, d)` unit vectors into `folder`, as `index.<name>`. Raises `ConfigError`."""
+    _check(name)
+    from shared.index.faiss_store import build_faiss
+
+    return build_faiss(vectors, folder / "index.faiss")
+
+
+def open_store(name: str, folder: Path) -> VectorStore:
+    """The store of that kind in a snapshot's folder, whose files must have been verified. Raises `ConfigError`."""
+    _check(name)
+    from shared.index.faiss_store import FaissStore
+
+    return FaissStore(folder / "index.faiss")
+
+
+def _check(name: str) -> None:
+    if name not in NAMES:
+        raise ConfigError(f"There is no store {name!r}. Use one of: {', '.join(NAMES)}.")
