@@ -14,11 +14,10 @@ from indexer.ingest.pipeline import index_images
 from indexer.run import Run, UserPhotos, index
 from shared.embedding.registry import load
 from shared.errors import ConfigError, RunStopped
-from shared.snapshot.directory import current_id, exclusive, snapshot_ids
 from shared.snapshot.manifest import CatalogPart
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.verdicts import QueryKind
-from tests.conftest import HOCKEY, drawn
+from tests.conftest import HOCKEY, drawn, hockey
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def text(console: Console) -> str:
 def test_a_run_makes_the_snapshot_that_serves_and_says_what_it_found(job: IndexConfig) -> None:
     console = said()
     made = index(job, console)
-    assert made == current_id(job.data, HOCKEY)
+    assert made == hockey(job.data).current()
     snapshot = Snapshot.current(job.data, HOCKEY)
     quality, found = snapshot.manifest.quality, json.loads((snapshot.folder / "report.json").read_text())["found"]
     assert (snapshot.products.count, quality.coverage, quality.estimated_by) == (6, 1.0, "simulated photos")
@@ -73,7 +72,7 @@ def test_a_run_over_the_same_makes_nothing_unless_forced(job: IndexConfig) -> No
     first, console = index(job, said()), said()
     assert index(job, console) is None
     assert f"Nothing changed since the snapshot {first}" in text(console)
-    assert snapshot_ids(job.data, HOCKEY) == [first]
+    assert hockey(job.data).ids() == [first]
     assert index(replace(job, force=True), said())
 
 
@@ -90,13 +89,13 @@ def test_a_worse_snapshot_is_written_but_does_not_serve(job: IndexConfig) -> Non
         (Path(job.source.uri) / f"p{number}.jpg").unlink()
     with pytest.raises(RunStopped, match=r"Only 2 products are left of 6.*FORCE=1"):
         index(job, said())
-    assert current_id(job.data, HOCKEY) == first
-    assert len(snapshot_ids(job.data, HOCKEY)) == 2
+    assert hockey(job.data).current() == first
+    assert len(hockey(job.data).ids()) == 2
 
 
 def test_the_digest_follows_what_a_snapshot_is_made_from(job: IndexConfig) -> None:
     embedder = load("colour_grid")
-    with exclusive(job.data, HOCKEY), Cache(job.data) as cache:
+    with hockey(job.data).exclusive(), Cache(job.data) as cache:
         run = Run(job, embedder, cache, said())
         indexed = index_images(job.source.read(), job.source.image_url, embedder, cache, job.plan)
         digest = run.digest(indexed, UserPhotos())
@@ -119,5 +118,5 @@ def test_few_user_photos_are_all_learned_from_and_none_is_held_out(job: IndexCon
 
 
 def test_only_one_run_at_a_time(job: IndexConfig) -> None:
-    with exclusive(job.data, HOCKEY), pytest.raises(ConfigError, match="Another run is indexing"):
+    with hockey(job.data).exclusive(), pytest.raises(ConfigError, match="Another run is indexing"):
         index(job, said())

@@ -43,7 +43,14 @@ def ask_all(data: Path, *which: str) -> tuple[dict[str, Any], list[dict[str, Any
     how += ["--header", "Authorization: Bearer admin", "--no-color", "--report", "har"]
     report = data / "asked.har"
     with serving(data, SIMILARITY_ADMIN_KEY="admin") as url:
-        ask = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(ROOT / "tests" / "contract.toml"), "run"]
+        ask = [
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            "--config-file",
+            str(Path(__file__).with_name("contract.toml")),
+            "run",
+        ]
         command = [*ask, f"{url}/openapi.json", *how, "--report-har-path", str(report), *which]
         # It keeps notes in the folder that it runs in.
         where = {**os.environ, "PYTHONPATH": str(ROOT)}
