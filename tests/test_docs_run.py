@@ -27,7 +27,7 @@ NOT_RUN: Mapping[str, str] = {
     "make demo": "tests/test_end_to_end.py runs it",
     "make test": "these are the tests",
     "make bench": "tests/test_bench.py runs a small one",
-    "make serve KEYS=": "tests/test_keys.py serves with a file of keys",
+    "make serve KEYS=": "tests/server/middleware/test_api_keys.py serves with a file of keys",
     ".venv/bin/python -m server": "tests/test_ask.py and test_keys.py run them",
     """curl -X PUT -H "$KEY" --json '{"images": [{"image_id": "900001"}]""": "tests/test_live.py fetches by ids",
 }
