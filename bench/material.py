@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -20,6 +19,7 @@ from indexer.demo.drawn_shop import draw_shop
 from shared.embedding.engines.runtime import Runtime, cores
 from shared.errors import CatalogError
 from shared.images.decode import MAX_EDGE, Picture, decode
+from shared.images.encode import jpeg
 from shared.images.views import square
 from shared.refusals import Refusal
 from shared.storage.files import replacing
@@ -154,9 +154,7 @@ def _jpeg(picture: Picture, pixels: Pixels) -> bytes:
     image = ImageOps.fit(Image.fromarray(picture), pixels, Image.Resampling.BICUBIC)
     if pixels.height > picture.shape[0]:
         image = Image.fromarray((np.asarray(image) + _noise(pixels)).clip(0, 255).astype(np.uint8))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=_QUALITY)
-    return file.getvalue()
+    return jpeg(image, _QUALITY)
 
 
 @cache

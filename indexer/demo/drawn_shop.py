@@ -18,6 +18,7 @@ from indexer.demo.kinds import KINDS, draw
 from indexer.progress import Bar
 from indexer.quality.simulated_photo import photographed
 from shared.images.decode import Picture
+from shared.images.encode import jpeg
 
 PER_KIND, PHOTOS_PER_KIND, EDGE = 10, 5, 480
 
@@ -138,12 +139,12 @@ def product_files(product: Product) -> list[tuple[str, bytes]]:
     drawing = draw(product.design)
     views = [_VIEWS[0], *rng.permutation(_VIEWS[1:]).tolist()]
     files = [
-        (f"images/{id}.jpg", _jpeg(_packshot(drawing, view, rng), 88))
+        (f"images/{id}.jpg", jpeg(_packshot(drawing, view, rng), 88))
         for id, view in zip(product.pictures, views, strict=False)
     ]
     if product.photo:
         clutter = [_beside(number) for number in rng.integers(24, size=rng.integers(3)).tolist()]
-        files.append((f"photos/{product.photo}.jpg", _jpeg(photographed(_on_white(drawing), rng, clutter), 80)))
+        files.append((f"photos/{product.photo}.jpg", jpeg(photographed(_on_white(drawing), rng, clutter), 80)))
     return files
 
 
@@ -200,10 +201,3 @@ def _packshot(drawing: Image.Image, view: str, rng: np.random.Generator) -> Imag
     framed = Image.new("RGB", (EDGE, EDGE), ground)
     framed.paste(shot.resize((size, size), Image.Resampling.BICUBIC), ((EDGE - size) // 2, (EDGE - size) // 2))
     return framed
-
-
-def _jpeg(picture: Image.Image | Picture, quality: int) -> bytes:
-    file = io.BytesIO()
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    image.save(file, "JPEG", quality=quality)
-    return file.getvalue()

@@ -5,7 +5,6 @@ R@k: the right product is among the first k. MRR: the mean of 1 / its rank, over
 precision of the first 10, where every product of the photo's category is right. Intervals are 95 % bootstrap intervals.
 """
 
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +24,7 @@ from indexer.quality.simulated_photo import photographed
 from shared.embedding.embedder import Embedder
 from shared.errors import BadPicture, ConfigError
 from shared.images.decode import decode
+from shared.images.encode import jpeg
 from shared.images.gallery import Row, Section, Tile, page
 from shared.index.product_table import ProductImage
 from shared.partition import Partition
@@ -139,9 +138,8 @@ def simulated_queries(
     for number in range(min(_SIMULATED, _TIMES * len(shown))):
         image, picture = shown[number % len(shown)]
         beside = shown[int(rng.integers(len(shown)))][1]
-        file = io.BytesIO()
-        Image.fromarray(photographed(picture, rng, [beside])).save(file, "JPEG", quality=85)
-        queries.append(Query(file.getvalue(), image.product_id, image.attributes.get("category", "")))
+        photo = jpeg(photographed(picture, rng, [beside]), quality=85)
+        queries.append(Query(photo, image.product_id, image.attributes.get("category", "")))
     return queries
 
 

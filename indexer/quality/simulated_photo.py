@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from shared.images.decode import Picture, decode
+from shared.images.encode import jpeg
 from shared.refusals import Refusal
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -147,6 +148,5 @@ def _exposed(scene: Image.Image, rng: np.random.Generator) -> Picture:
     image = Image.fromarray(lit.clip(0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.6)))
     grain = rng.standard_normal((height, width, 1), np.float32) * np.float32(rng.uniform(2, 8))
     noisy = np.asarray(image, np.float32) + grain
-    file = io.BytesIO()
-    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=int(rng.integers(40, 75)))
-    return np.array(Image.open(file))
+    photo = jpeg(noisy.clip(0, 255).astype(np.uint8), quality=int(rng.integers(40, 75)))
+    return np.array(Image.open(io.BytesIO(photo)))

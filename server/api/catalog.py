@@ -1,6 +1,5 @@
 """What a partition holds: its products, a product, a picture of it, and the columns of its catalog."""
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -8,14 +7,14 @@ from urllib.parse import quote, urlsplit
 
 from flask import Response, request
 from flask_openapi3 import OpenAPI, Tag
-from PIL import Image
 from werkzeug.exceptions import NotFound
 
 from server.api.requests import Browsing, PartitionPath, ProductPath, Thumbnail
 from server.api.responses import Columns, Product, Products, answer
 from server.serving.snapshots import Snapshots
 from shared.errors import BadPicture
-from shared.images.decode import MAX_BYTES, decode
+from shared.images.decode import MAX_BYTES
+from shared.images.encode import thumbnail
 from shared.index.product_table import ProductImage
 from shared.live.journal import UPLOADED, Journal
 from shared.refusals import Refusal
@@ -125,14 +124,10 @@ def _uploaded(journal: Journal, image: ProductImage, size: int) -> Response:
 
 
 def _jpeg(data: bytes, size: int) -> bytes:
-    picture = decode(data, edge=size)
-    if isinstance(picture, Refusal):
-        raise BadPicture(picture.kind, picture.detail)
-    image = Image.fromarray(picture)
-    image.thumbnail((size, size))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=88)
-    return file.getvalue()
+    small = thumbnail(data, size)
+    if isinstance(small, Refusal):
+        raise BadPicture(small.kind, small.detail)
+    return small
 
 
 def _path(url: str) -> Path | None:

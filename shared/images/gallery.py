@@ -1,14 +1,11 @@
 """A page of pictures: questions on the left, answers beside them, in one HTML file."""
 
 import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
-from shared.images.decode import decode
+from shared.images.encode import thumbnail
 from shared.refusals import Refusal
 
 _THUMBNAIL = 160
@@ -28,14 +25,8 @@ class Tile:
         """Its address, or that of a small JPEG in a data: URI; "" where the bytes are no picture."""
         if isinstance(self.picture, str):
             return self.picture
-        picture = decode(self.picture, edge=_THUMBNAIL)
-        if isinstance(picture, Refusal):
-            return ""
-        image = Image.fromarray(picture)
-        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=85)
-        return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+        small = thumbnail(self.picture, _THUMBNAIL)
+        return "" if isinstance(small, Refusal) else "data:image/jpeg;base64," + base64.b64encode(small).decode()
 
 
 @dataclass(frozen=True, slots=True)

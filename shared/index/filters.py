@@ -52,7 +52,7 @@ def parse(texts: Iterable[str]) -> Filter | None:
 
 
 def folded(text: str) -> str:
-    """A text as it is compared."""
+    """A text as texts are compared: its case and the space around it do not matter."""
     return text.strip().casefold()
 
 

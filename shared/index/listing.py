@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.index.filters import number
+from shared.index.filters import folded, number
 from shared.index.product_table import ListedTable
 
 _MOST_VALUES = 50
@@ -84,7 +84,7 @@ class TableListing:
         return range(self._table.count)
 
     def find(self, text: str) -> NDArray[np.int64]:
-        wanted = _folded(text.strip())
+        wanted = _typed(text)
         by_id = self._content.ids.beginning(wanted)
         words = [self._content.words.beginning(word) for word in _WORD.findall(wanted)]
         by_words = np.logical_and.reduce(words) & ~by_id if words else ~by_id & False
@@ -121,13 +121,13 @@ class _Content:
             images = table.lines(begin, end)
             texts = {line[line.index(_ATTRIBUTES) + len(_ATTRIBUTES) - 1 : -1] for line in images}
             pairs = {pair for text in texts for pair in _parsed(text.decode(), 0)[0].items() if pair[1]}
-            product_id = _folded(_parsed(images[0].decode(), len('{"product_id":'))[0])
+            product_id = _typed(_parsed(images[0].decode(), len('{"product_id":'))[0])
             ids[product_id].append(product)
             mine = set(_WORD.findall(product_id))
             for name, value in pairs:
                 columns[name][value] += 1
                 if value not in split:
-                    split[value] = _WORD.findall(_folded(value))
+                    split[value] = _WORD.findall(_typed(value))
                 mine.update(split[value])
             for word in mine:
                 words[word].append(product)
@@ -169,9 +169,9 @@ def _numbers(texts: Collection[str]) -> list[float]:
     return numbers if len(numbers) == len(texts) else []
 
 
-def _folded(text: str) -> str:
-    """Without case and accents."""
-    folded = text.casefold()
-    if folded.isascii():
-        return folded
-    return "".join(part for part in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(part))
+def _typed(text: str) -> str:
+    """A text as people type it: folded as filters do, and without accents, which filters tell apart."""
+    plain = folded(text)
+    if plain.isascii():
+        return plain
+    return "".join(part for part in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(part))
