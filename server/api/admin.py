@@ -1,4 +1,4 @@
-"""What only an administrator may ask: look for new snapshots now."""
+"""The route of administrators: look for new snapshots now."""
 
 from typing import Literal
 
@@ -6,6 +6,7 @@ from flask import Response
 from flask_openapi3 import OpenAPI, Tag
 from pydantic import BaseModel
 
+from server.api.responses import model_answer
 from server.middleware.routes import require
 from server.serving.reload_signal import ReloadSignal
 
@@ -24,4 +25,4 @@ def add_admin(app: OpenAPI, reload_signal: ReloadSignal) -> None:
     def reload() -> Response:
         """Look for new snapshots now"""
         reload_signal.ring()
-        return Response(Looking().model_dump_json(), 202, mimetype="application/json")
+        return model_answer(Looking(), 202)

@@ -1,6 +1,5 @@
-"""What a partition holds: its products, a product, a picture of it, and the columns of its catalog."""
+"""Routes to browse a partition: its products, one product, a picture of it, and the columns of its catalog."""
 
-import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -10,7 +9,7 @@ from flask_openapi3 import OpenAPI, Tag
 from werkzeug.exceptions import NotFound
 
 from server.api.requests import Browsing, PartitionPath, ProductPath, Thumbnail
-from server.api.responses import Columns, Product, Products, answer
+from server.api.responses import Column, Columns, Image, ListedProduct, Product, Products, answer
 from server.serving.snapshots import Snapshots
 from shared.errors import BadPicture
 from shared.images.decode import MAX_BYTES
@@ -27,7 +26,7 @@ _PICTURE: Any = {
     302: {"description": "The picture is at `Location`"},
 }
 # What a URL may hold as it is; anything else is escaped.
-_URL = "%/:?#[]@!$&'()*+,;="
+_URL_CHARACTERS = "%/:?#[]@!$&'()*+,;="
 
 
 def add_browse(app: OpenAPI, snapshots: Snapshots) -> None:
@@ -37,13 +36,13 @@ def add_browse(app: OpenAPI, snapshots: Snapshots) -> None:
     def products(path: PartitionPath, query: Browsing) -> Response:
         """Products, all or those that a text finds"""
         snapshot = snapshots.get(path.partition)
-        return answer(snapshot, _products(snapshot, query.text, query.limit, query.offset))
+        return answer(snapshot, _products(snapshot, query).model_dump_json())
 
     @app.get("/v1/<department>/<domain>/products/<id:product_id>", tags=_TAGS, responses={200: Product})
     def product(path: ProductPath) -> Response:
         """A product and its images"""
         snapshot = snapshots.get(path.partition)
-        return answer(snapshot, _product(snapshot, path.product_id))
+        return answer(snapshot, _product(snapshot, path.product_id).model_dump_json())
 
     @app.get("/v1/<department>/<domain>/products/<id:product_id>/image", tags=_TAGS, responses=_PICTURE)
     def image(path: ProductPath, query: Thumbnail) -> Response:
@@ -54,28 +53,29 @@ def add_browse(app: OpenAPI, snapshots: Snapshots) -> None:
             return _uploaded(snapshots.journal(snapshot), found, query.size)
         if not found.image_url.startswith(("https://", "http://")):
             return _thumbnail(found, query.size)
-        place = quote(found.image_url, safe=_URL)
+        place = quote(found.image_url, safe=_URL_CHARACTERS)
         return Response(status=302, headers={"Location": place, "Cache-Control": "private, max-age=300"})
 
     @app.get("/v1/<department>/<domain>/attributes", tags=_TAGS, responses={200: Columns})
     def attributes(path: PartitionPath) -> Response:
         """The columns of the catalog, and their most frequent values"""
         snapshot = snapshots.get(path.partition)
-        columns = [attribute.to_dict() for attribute in snapshot.listing.attributes]
-        return answer(snapshot, _json({"snapshot": snapshot.id, "attributes": columns}))
+        columns = [Column.model_validate(attribute) for attribute in snapshot.listing.attributes]
+        return answer(snapshot, Columns(snapshot=snapshot.id, attributes=columns).model_dump_json(exclude_none=True))
 
 
-def _products(snapshot: SnapshotView, text: str, limit: int, offset: int) -> bytes:
+def _products(snapshot: SnapshotView, query: Browsing) -> Products:
+    """The page of products that was asked for."""
     table, listing = snapshot.products, snapshot.listing
-    found = listing.find(text) if text.strip() else listing.all()
-    lines = b",".join(table.line(table.images(int(number)).start) for number in found[offset : offset + limit])
-    return b'{"snapshot":"%b","total":%d,"products":[%b]}' % (snapshot.id.encode(), len(found), lines)
+    found = listing.find(query.text) if query.text.strip() else listing.all()
+    page = (table.image(table.images(int(number)).start) for number in found[query.offset : query.offset + query.limit])
+    listed = [ListedProduct.model_validate(image) for image in page]
+    return Products(snapshot=snapshot.id, total=len(found), products=listed)
 
 
-def _product(snapshot: SnapshotView, product_id: str) -> bytes:
-    images = [snapshot.products.image(row) for row in _rows(snapshot, product_id)]
-    shown = [{"image_id": i.image_id, "image_url": i.image_url, "attributes": i.attributes} for i in images]
-    return _json({"snapshot": snapshot.id, "product_id": images[0].product_id, "images": shown})
+def _product(snapshot: SnapshotView, product_id: str) -> Product:
+    images = [Image.model_validate(snapshot.products.image(row)) for row in _rows(snapshot, product_id)]
+    return Product(snapshot=snapshot.id, product_id=product_id, images=images)
 
 
 def _rows(snapshot: SnapshotView, product_id: str) -> range:
@@ -134,7 +134,3 @@ def _path(url: str) -> Path | None:
     """Where a `file://` URL points on this host."""
     parts = urlsplit(url)
     return path_of(url) if parts.scheme == "file" and parts.netloc in ("", "localhost") else None
-
-
-def _json(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()

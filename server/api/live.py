@@ -1,6 +1,6 @@
-"""Changes to a catalog between index runs: availability, pins, and products that are put and deleted.
+"""Routes that change a catalog between index runs: availability, pins, and products that are put and deleted.
 
-Whatever is answered here has been kept, and every worker answers with it within a second.
+What was answered is on the disk, and in every worker's answers within a second.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from flask_openapi3 import OpenAPI, Tag
 from pydantic import BaseModel, Field, model_validator
 
 from server.api.requests import PartitionPath, ProductPath
-from server.api.responses import json_answer
+from server.api.responses import model_answer
 from server.api.uploads import LONGEST_ID, Id, PutProduct, product_of
 from server.fetching.catalog_images import CatalogImages
 from server.middleware.routes import require
@@ -134,17 +134,19 @@ class Dropped(BaseModel):
 
 def add_live(app: OpenAPI, snapshots: Snapshots, catalog_images: CatalogImages) -> None:
     """Add the routes."""
-    _add_lists(app, snapshots)
+    _add_availability(app, snapshots)
+    _add_pins(app, snapshots)
     _add_products(app, snapshots, catalog_images)
+    _add_changes(app, snapshots)
 
 
-def _add_lists(app: OpenAPI, snapshots: Snapshots) -> None:
+def _add_availability(app: OpenAPI, snapshots: Snapshots) -> None:
     @app.get("/v1/<department>/<domain>/availability", tags=_TAGS, responses={200: AreUnavailable})
     @require("admin")
     def get_availability(path: PartitionPath) -> Response:
         """Products that are out of stock"""
         with snapshots.journal(snapshots.get(path.partition)).reading() as reading:
-            return json_answer({"unavailable": sorted(reading.unavailable())})
+            return model_answer(AreUnavailable(unavailable=sorted(reading.unavailable())))
 
     @app.put("/v1/<department>/<domain>/availability", tags=_TAGS, responses={200: ListKept})
     @require("admin")
@@ -152,7 +154,7 @@ def _add_lists(app: OpenAPI, snapshots: Snapshots) -> None:
         """These and no others are out of stock"""
         snapshot = snapshots.get(path.partition)
         change = snapshots.journal(snapshot).set_available(body.unavailable)
-        return _kept(change, unknown=_unknown(snapshot, body.unavailable))
+        return model_answer(ListKept(change=change, unknown=_unknown(snapshot, body.unavailable)))
 
     @app.patch("/v1/<department>/<domain>/availability", tags=_TAGS, responses={200: ListKept})
     @require("admin")
@@ -160,30 +162,35 @@ def _add_lists(app: OpenAPI, snapshots: Snapshots) -> None:
         """These are out of stock, too, and those no longer"""
         snapshot = snapshots.get(path.partition)
         change = snapshots.journal(snapshot).set_available(body.unavailable, body.available)
-        return _kept(change, unknown=_unknown(snapshot, body.unavailable))
+        return model_answer(ListKept(change=change, unknown=_unknown(snapshot, body.unavailable)))
 
+
+def _add_pins(app: OpenAPI, snapshots: Snapshots) -> None:
     @app.get("/v1/<department>/<domain>/products/<id:product_id>/pins", tags=_TAGS, responses={200: ArePinned})
     @require("admin")
     def get_pins(path: ProductPath) -> Response:
         """What is pinned and blocked where a product is asked"""
         with snapshots.journal(snapshots.get(path.partition)).reading() as reading:
             pins = reading.pins().get(path.product_id, Pins())
-        return json_answer({"pinned": pins.pinned, "blocked": pins.blocked})
+        return model_answer(ArePinned(pinned=list(pins.pinned), blocked=list(pins.blocked)))
 
     @app.put("/v1/<department>/<domain>/products/<id:product_id>/pins", tags=_TAGS, responses={200: ListKept})
     @require("admin")
     def put_pins(path: ProductPath, body: PutPins) -> Response:
         """Pin these, and block those"""
-        snapshot = snapshots.get(path.partition)
+        snapshot, product_id = snapshots.get(path.partition), _checked_id(path)
         pins = Pins(tuple(dict.fromkeys(body.pinned)), tuple(dict.fromkeys(body.blocked)))
-        change = snapshots.journal(snapshot).pin(_sane(path.product_id), pins)
-        return _kept(change, unknown=_unknown(snapshot, [path.product_id, *pins.pinned, *pins.blocked]))
+        change = snapshots.journal(snapshot).pin(product_id, pins)
+        return model_answer(
+            ListKept(change=change, unknown=_unknown(snapshot, [product_id, *pins.pinned, *pins.blocked]))
+        )
 
     @app.delete("/v1/<department>/<domain>/products/<id:product_id>/pins", tags=_TAGS, responses={200: Kept})
     @require("admin")
     def delete_pins(path: ProductPath) -> Response:
         """Pin and block nothing"""
-        return _kept(snapshots.journal(snapshots.get(path.partition)).pin(_sane(path.product_id), Pins()))
+        journal = snapshots.journal(snapshots.get(path.partition))
+        return model_answer(Kept(change=journal.pin(_checked_id(path), Pins())))
 
 
 def _add_products(app: OpenAPI, snapshots: Snapshots, catalog_images: CatalogImages) -> None:
@@ -198,7 +205,7 @@ def _add_products(app: OpenAPI, snapshots: Snapshots, catalog_images: CatalogIma
     @require("admin")
     def put_product(path: ProductPath) -> Response:
         """Put a product in place of what it was, with 1 to 20 images"""
-        snapshot, product_id = snapshots.get(path.partition), _sane(path.product_id)
+        snapshot, product_id = snapshots.get(path.partition), _checked_id(path)
         if not turns.acquire(blocking=False):
             raise Busy(f"{PUTS_AT_ONCE} products are being put already. Send it again in some seconds.")
         try:
@@ -208,52 +215,53 @@ def _add_products(app: OpenAPI, snapshots: Snapshots, catalog_images: CatalogIma
             turns.release()
         if not usable(catalog_vectors(snapshot, raw)).all():
             raise BadPicture(Kind.BAD_VECTOR, "One of the images has no place in this index. Send another one.")
-        journal = snapshots.journal(snapshot)
-        return _kept(journal.put(product_id, attributes, images, snapshot.spec.fingerprint, raw), images=len(images))
+        change = snapshots.journal(snapshot).put(product_id, attributes, images, snapshot.spec.fingerprint, raw)
+        return model_answer(ProductKept(change=change, images=len(images)))
 
     @app.delete("/v1/<department>/<domain>/products/<product:product_id>", tags=_TAGS, responses={200: Kept})
     @require("admin")
     def delete_product(path: ProductPath) -> Response:
         """Delete a product"""
-        snapshot, product_id = snapshots.get(path.partition), _sane(path.product_id)
+        snapshot, product_id = snapshots.get(path.partition), _checked_id(path)
         indexed = snapshot.products.find(product_id) is not None
-        return _kept(snapshots.journal(snapshot).delete(product_id, indexed=indexed))
+        return model_answer(Kept(change=snapshots.journal(snapshot).delete(product_id, indexed=indexed)))
 
+
+def _add_changes(app: OpenAPI, snapshots: Snapshots) -> None:
     @app.get("/v1/<department>/<domain>/changes", tags=_TAGS, responses={200: Changes})
     @require("admin")
     def get_changes(path: PartitionPath) -> Response:
         """Products that were put and deleted, as the next index run will take them"""
         snapshot = snapshots.get(path.partition)
         with snapshots.journal(snapshot).reading() as reading:
-            upto = merged_up_to(snapshot.manifest, reading.clock().journal)
+            merged = merged_up_to(snapshot.manifest, reading.clock().journal)
             changes = [
-                {
-                    "product_id": change.product_id,
-                    "change": change.seq,
-                    "made": change.made,
-                    "what": "deleted" if change.attributes is None else "put",
-                    "indexed": change.seq <= upto,
-                }
+                Change(
+                    product_id=change.product_id,
+                    change=change.seq,
+                    made=change.made,
+                    what="deleted" if change.attributes is None else "put",
+                    indexed=change.seq <= merged,
+                )
                 for change in reading.changes()
             ]
-        return json_answer({"snapshot": snapshot.id, "changes": changes})
+        return model_answer(Changes(snapshot=snapshot.id, changes=changes))
 
     @app.delete("/v1/<department>/<domain>/changes", tags=_TAGS, responses={200: Dropped})
     @require("admin")
     def drop_changes(path: PartitionPath, query: Drop) -> Response:
         """Forget what was put and deleted: products are as the snapshot, and the next run's catalog, have them"""
-        return json_answer({"dropped": snapshots.journal(snapshots.get(path.partition)).drop(query.product_id)})
-
-
-def _kept(change: int, **more: object) -> Response:
-    return json_answer({"change": change, **more})
+        journal = snapshots.journal(snapshots.get(path.partition))
+        return model_answer(Dropped(dropped=journal.drop(query.product_id)))
 
 
 def _unknown(snapshot: SnapshotView, product_ids: Iterable[str]) -> list[str]:
+    """Those of the ids that no product has."""
     return [name for name in product_ids if snapshot.products.find(name) is None]
 
 
-def _sane(product_id: str) -> str:
-    if len(product_id) > LONGEST_ID:
-        raise BadQuestion(f"The product id has {len(product_id):,} characters; the limit is {LONGEST_ID:,}.")
-    return product_id
+def _checked_id(path: ProductPath) -> str:
+    """The product's id. Raises `BadQuestion` where it is too long."""
+    if len(path.product_id) > LONGEST_ID:
+        raise BadQuestion(f"The product id has {len(path.product_id):,} characters; the limit is {LONGEST_ID:,}.")
+    return path.product_id

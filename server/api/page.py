@@ -1,4 +1,4 @@
-"""The page at `/`, where people ask and look: the files of `web/`, under a policy that lets nothing else in."""
+"""The page at `/`: the files of `web/`, under a Content-Security-Policy that admits nothing else."""
 
 import hashlib
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""A photo out of a request: the raw body, the one file of a multipart form, or JSON that holds it or its URL."""
+"""Read the photo of a request: its raw body, the one file of its form, or JSON with the photo or its URL."""
 
 import base64
 import binascii

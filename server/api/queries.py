@@ -1,58 +1,65 @@
-"""What is sent becomes what asks. Photos take turns, so that threads are left for what needs no network."""
+"""Build query vectors from request bodies."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from server.api.photo_body import from_base64
-from server.api.requests import BatchedQuestion, ProductOrPhoto
-from server.api.requests import Example as Sent
+from server.api.requests import BatchedQuestion, Example, ProductOrPhoto
 from server.inference.photo_queue import PhotoQueue
 from server.serving.snapshots import Snapshots
 from shared.images.crop import Crop
 from shared.search.queries import Query, mixed_query, photo_query, product_query
 from shared.snapshot.view import SnapshotView
 
-# Of questions with several photos, so many are decoded at once and embedded together.
-_TOGETHER = 4
+# Photos of requests that have several: so many are decoded at once and embedded together.
+_PHOTOS_AT_ONCE = 4
 
 
 class Queries:
-    """Makes examples. `fetch` has the bytes of a URL. Safe to use from many threads."""
+    """Build queries from products and photos. Photos queue, so that threads are left for what needs no network.
 
-    def __init__(self, snapshots: Snapshots, fetch: Callable[[str], bytes], turns: PhotoQueue) -> None:
-        self.snapshots, self.fetch, self._turns = snapshots, fetch, turns
-        self._together = ThreadPoolExecutor(_TOGETHER, "photos")
+    `fetch` returns the bytes of a photo's URL. Safe to use from many threads.
+    """
+
+    def __init__(self, snapshots: Snapshots, fetch: Callable[[str], bytes], queue: PhotoQueue) -> None:
+        self.snapshots, self.fetch, self._queue = snapshots, fetch, queue
+        self._pool = ThreadPoolExecutor(_PHOTOS_AT_ONCE, "photos")
 
     def photo(self, snapshot: SnapshotView, photo: bytes, crop: str | None, wait: bool = False) -> Query:
-        """Raises `BadQuestion`, `BadPicture`, `NotReady`, and `Busy` where it need not wait for its turn."""
+        """Embed a photo, or its part `crop`. Raises `BadQuestion`, `BadPicture`, `NotReady`, and `Busy` where the queue
+        is full: at once, or after some seconds where the photo can `wait`."""
         part = Crop.parse(crop) if crop is not None else None
-        with self._turns.under_way(wait=wait):
+        with self._queue.under_way(wait=wait):
             return photo_query(snapshot, self.snapshots.embedder(snapshot), photo, part)
 
-    def begun(self, snapshot: SnapshotView, sent: BatchedQuestion) -> Callable[[], Query]:
-        """Begin with what a question of a batch asks of. It is had, or its error raised, by a call."""
-        return self.mixed(snapshot, sent.like, sent.unlike) if sent.like else self._begun(snapshot, sent)
+    def start(self, snapshot: SnapshotView, question: BatchedQuestion) -> Callable[[], Query]:
+        """Start to embed the photos of a question of a batch. Calling the result waits for the query, or raises."""
+        if question.like:
+            return self.start_mixed(snapshot, question.like, question.unlike)
+        return self._start_one(snapshot, question)
 
-    def mixed(self, snapshot: SnapshotView, like: Sequence[Sent], unlike: Sequence[Sent]) -> Callable[[], Query]:
-        """The same with several that ask together."""
-        sent = (*like, *unlike)
-        begun = [self._begun(snapshot, one) for one in sent]
+    def start_mixed(
+        self, snapshot: SnapshotView, positives: Sequence[Example], negatives: Sequence[Example]
+    ) -> Callable[[], Query]:
+        """The same for positive and negative examples that make one query."""
+        examples = (*positives, *negatives)
+        started = [self._start_one(snapshot, example) for example in examples]
 
-        def ask() -> Query:
+        def query() -> Query:
             named = [
-                (one.product_id or f"photo {number}", example(), one.weight)
-                for number, (one, example) in enumerate(zip(sent, begun, strict=True), 1)
+                (example.product_id or f"photo {number}", part(), example.weight)
+                for number, (example, part) in enumerate(zip(examples, started, strict=True), 1)
             ]
-            return mixed_query(named[: len(like)], named[len(like) :])
+            return mixed_query(named[: len(positives)], named[len(positives) :])
 
-        return ask
+        return query
 
-    def _begun(self, snapshot: SnapshotView, sent: ProductOrPhoto) -> Callable[[], Query]:
-        if sent.product_id:
-            return partial(product_query, snapshot, sent.product_id)
-        return self._together.submit(self._waited, snapshot, sent).result
+    def _start_one(self, snapshot: SnapshotView, example: ProductOrPhoto) -> Callable[[], Query]:
+        if example.product_id:
+            return partial(product_query, snapshot, example.product_id)
+        return self._pool.submit(self._sent_photo, snapshot, example).result
 
-    def _waited(self, snapshot: SnapshotView, sent: ProductOrPhoto) -> Query:
+    def _sent_photo(self, snapshot: SnapshotView, sent: ProductOrPhoto) -> Query:
         photo = from_base64(sent.image_base64) if sent.image_base64 else self.fetch(sent.image_url)
         return self.photo(snapshot, photo, sent.crop, wait=True)

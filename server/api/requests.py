@@ -1,4 +1,4 @@
-"""What may be asked, as it is checked and as `/openapi.json` tells it."""
+"""Request models: how requests are checked, and what `/openapi.json` says of them."""
 
 import csv
 import re
@@ -80,7 +80,7 @@ class ProductPath(PartitionPath):
 
 
 class Question(BaseModel):
-    """What is params of the answers."""
+    """The search parameters."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -116,7 +116,7 @@ class Question(BaseModel):
 
 
 class PhotoQuestion(Question):
-    """What is params of the answers to a photo."""
+    """The search parameters of a photo."""
 
     crop: str | None = Field(None, description=_CROP)
 

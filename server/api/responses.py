@@ -1,4 +1,7 @@
-"""What is answered: bodies, and the models by which `/openapi.json` tells of them."""
+"""Response bodies: the models that `/openapi.json` is made of, and the responses made of them.
+
+Answers with hits are spliced of the bytes that the product table holds; all others are dumps of their model.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,13 +10,15 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from shared.index.product_table import with_fields
 from shared.search.hits import Hit
 from shared.search.queries import Explanation
 from shared.snapshot.verdicts import QueryKind, Verdict
 from shared.snapshot.view import SnapshotView
 
+_FROM_ATTRIBUTES = ConfigDict(from_attributes=True)
 _VERDICTS = {verdict: json.dumps(verdict).encode() for verdict in (None, *Verdict)}
 
 
@@ -59,15 +64,22 @@ class Answer(BaseModel):
 class Image(BaseModel):
     """One image of a product."""
 
+    model_config = _FROM_ATTRIBUTES
+
     image_id: str
     image_url: str
     attributes: dict[str, str]
 
 
-class ListedProduct(Image):
+class ListedProduct(BaseModel):
     """A product, by its first image."""
 
+    model_config = _FROM_ATTRIBUTES
+
     product_id: str
+    image_id: str
+    image_url: str
+    attributes: dict[str, str]
 
 
 class Products(BaseModel):
@@ -89,12 +101,16 @@ class Product(BaseModel):
 class Value(BaseModel):
     """A value of a column, and how many products have it."""
 
+    model_config = _FROM_ATTRIBUTES
+
     value: str
     count: int
 
 
 class Column(BaseModel):
     """A column of the catalog."""
+
+    model_config = _FROM_ATTRIBUTES
 
     name: str
     values: list[Value] = Field(description="The most frequent ones.")
@@ -160,65 +176,69 @@ PROBLEMS: dict[str | int | HTTPStatus, Any] = {
 }
 
 
-def answer(snapshot: SnapshotView, body: bytes) -> Response:
-    """An answer of this snapshot."""
+def model_answer(model: BaseModel, status: int = 200) -> Response:
+    """A model as JSON."""
+    return Response(model.model_dump_json(), status, mimetype="application/json")
+
+
+def answer(snapshot: SnapshotView, body: bytes | str) -> Response:
+    """A body of JSON that was made of this snapshot, which its `ETag` names."""
     return Response(body, mimetype="application/json", headers={"ETag": f'"{snapshot.tag}"'})
 
 
 def answer_body(
-    snapshot: SnapshotView, neighbours: list[Hit], kind: QueryKind, why: Iterable[Explanation] | None = None
+    snapshot: SnapshotView, hits: list[Hit], kind: QueryKind, explanations: Iterable[Explanation] | None = None
 ) -> bytes:
-    """`Answer`, as JSON, to a `question` after a product or a photo."""
+    """`Answer` as JSON, to a query of that kind."""
     verdicts = snapshot.verdicts.get(kind)
     head = _head(snapshot.id, tuple(verdicts.false_alarms.items()) if verdicts else None)
-    return b"%b%b]}" % (head, b",".join(results(neighbours, why)))
+    return b"%b%b]}" % (head, _results(hits, explanations))
 
 
-def results(neighbours: list[Hit], why: Iterable[Explanation] | None = None) -> list[bytes]:
-    """`Result` of each, as JSON."""
-    # The table's lines are JSON objects already: rank, score and verdict go in at the front of each.
-    plain = [
-        b'{"rank":%d,"score":%r,"verdict":%b,%b' % (n.rank, n.score, _VERDICTS[n.verdict], n.line[1:])
-        for n in neighbours
-    ]
-    return (
-        plain if why is None else [with_field(one, "explain", _why(own)) for one, own in zip(plain, why, strict=True)]
-    )
-
-
-def results_body(neighbours: list[Hit], why: Iterable[Explanation] | None = None) -> bytes:
-    """`Answered`, as JSON."""
-    return b'{"results":[%b]}' % b",".join(results(neighbours, why))
+def answered_body(hits: list[Hit], explanations: Iterable[Explanation] | None = None) -> bytes:
+    """`Answered` as JSON."""
+    return b'{"results":[%b]}' % _results(hits, explanations)
 
 
 def batch_body(snapshot: SnapshotView, answers: list[bytes]) -> bytes:
-    """`Answers`, as JSON."""
+    """`Answers` as JSON."""
     return b'{"snapshot":"%b","answers":[%b]}' % (snapshot.id.encode(), b",".join(answers))
 
 
-def everywhere_answer(snapshots: Mapping[str, str], rows: list[bytes]) -> Response:
-    """`AnswerEverywhere`."""
+def everywhere_answer(snapshots: Mapping[str, str], found: Iterable[tuple[str, Hit, Explanation | None]]) -> Response:
+    """`AnswerEverywhere`: the snapshot asked in each partition, and hits with their partition."""
+    rows = []
+    for partition, hit, explanation in found:
+        where = b'"partition":%b' % json.dumps(partition).encode()
+        rows.append(_result(hit, b",".join((*_explain(explanation), where))))
     body = b'{"snapshots":%b,"results":[%b]}' % (json.dumps(snapshots).encode(), b",".join(rows))
     return Response(body, mimetype="application/json")
 
 
-def with_field(body: bytes, name: str, value: Any) -> bytes:
-    """A JSON object with one more field."""
-    return b'%b,"%b":%b}' % (body[:-1], name.encode(), json.dumps(value).encode())
+def _results(hits: list[Hit], explanations: Iterable[Explanation] | None) -> bytes:
+    """`Result` of each hit as JSON, with commas between."""
+    if explanations is None:
+        return b",".join([_result(hit) for hit in hits])
+    return b",".join(_result(hit, *_explain(why)) for hit, why in zip(hits, explanations, strict=True))
 
 
-def _why(explanation: Explanation) -> dict[str, Any]:
+def _result(hit: Hit, more: bytes = b"") -> bytes:
+    """`Result` as JSON, with more fields behind."""
+    first = b'"rank":%d,"score":%r,"verdict":%b' % (hit.rank, hit.score, _VERDICTS[hit.verdict])
+    return with_fields(hit.line, first, more)
+
+
+def _explain(explanation: Explanation | None) -> list[bytes]:
+    """The field `explain` as JSON, where there is an explanation."""
+    if explanation is None:
+        return []
     view, score = explanation.best
-    views = [{"view": view, "score": score} for view, score in explanation.parts]
-    return {"image_id": explanation.image_id, "view": view, "score": score, "views": views}
+    views = [Match(view=view, score=score) for view, score in explanation.parts]
+    why = Why(image_id=explanation.image_id, view=view, score=score, views=views)
+    return [b'"explain":%b' % why.model_dump_json().encode()]
 
 
 @lru_cache(64)
 def _head(snapshot_id: str, false_alarms: tuple[tuple[str, float], ...] | None) -> bytes:
     alarms = json.dumps(None if false_alarms is None else dict(false_alarms)).encode()
     return b'{"snapshot":"%b","false_alarms":%b,"results":[' % (snapshot_id.encode(), alarms)
-
-
-def json_answer(body: Mapping[str, Any], status: int = 200, mimetype: str = "application/json") -> Response:
-    """Any object as JSON."""
-    return Response(json.dumps(body, allow_nan=False, separators=(",", ":")), status, mimetype=mimetype)

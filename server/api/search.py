@@ -1,4 +1,4 @@
-"""The questions over HTTP."""
+"""Routes that search: after a product, a photo, or several of both."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,11 +27,9 @@ from server.api.responses import (
     Answers,
     answer,
     answer_body,
+    answered_body,
     batch_body,
     everywhere_answer,
-    results,
-    results_body,
-    with_field,
 )
 from server.middleware.fast_path import RULE
 from server.serving.snapshots import Snapshots
@@ -69,9 +67,15 @@ _PHOTO: Any = {
 }
 
 
-def add_questions(app: OpenAPI, asking: Queries) -> None:
+def add_questions(app: OpenAPI, queries: Queries) -> None:
     """Add the routes."""
-    snapshots = asking.snapshots
+    _add_similar(app, queries)
+    _add_photo_search(app, queries)
+    _add_batch(app, queries)
+
+
+def _add_similar(app: OpenAPI, queries: Queries) -> None:
+    snapshots = queries.snapshots
 
     @app.get(RULE, tags=_TAGS, responses={200: Answer})
     def similar_products(path: ProductPath, query: Question) -> Response:
@@ -79,40 +83,46 @@ def add_questions(app: OpenAPI, asking: Queries) -> None:
         if not query.explain:
             return answer(*like_product(snapshots, path.partition, path.product_id, query.params))
         snapshot = snapshots.get(path.partition)
-        found = similar_to_product(snapshot, path.product_id, query.params)
-        return _answer(snapshot, found, product_query(snapshot, path.product_id), query)
+        hits = similar_to_product(snapshot, path.product_id, query.params)
+        return _answer(snapshot, hits, product_query(snapshot, path.product_id), query)
+
+    @app.get("/v1/products/<id:product_id>/similar", tags=_TAGS, responses={200: AnswerEverywhere})
+    def similar_products_everywhere(path: AnyProductPath, query: Question) -> Response:
+        """Products of all partitions that look most like this product"""
+        views = dict(snapshots.open)
+        asked = queries_everywhere(views, path.product_id)
+        found = similar_everywhere(views, path.product_id, asked, query.params)
+        explained = (
+            (name, hit, explain(views[name], [hit], asked[name])[0] if query.explain else None) for name, hit in found
+        )
+        return everywhere_answer({name: views[name].id for name in asked}, explained)
+
+
+def _add_photo_search(app: OpenAPI, queries: Queries) -> None:
+    snapshots = queries.snapshots
 
     @app.post("/v1/<department>/<domain>/search", tags=_TAGS, responses={200: Answer}, openapi_extensions=_PHOTO)
     def search_by_photo(path: PartitionPath, query: PhotoQuestion) -> Response:
         """Products that look most like this photo"""
         snapshot, params = snapshots.get(path.partition), query.params
-        example = asking.photo(snapshot, photo_of(request, asking.fetch), query.crop)
-        return _answer(snapshot, similar_to_query(snapshot, example, params), example, query)
+        photo = queries.photo(snapshot, photo_of(request, queries.fetch), query.crop)
+        return _answer(snapshot, similar_to_query(snapshot, photo, params), photo, query)
 
     @app.post("/v1/<department>/<domain>/similar", tags=_TAGS, responses={200: Answer})
     def similar_to_several(path: PartitionPath, query: Question, body: Examples) -> Response:
         """Products that look like some products and photos, and unlike others"""
         snapshot, params = snapshots.get(path.partition), query.params
-        example = asking.mixed(snapshot, body.like, body.unlike)()
-        return _answer(snapshot, similar_to_query(snapshot, example, params), example, query)
+        mixed = queries.start_mixed(snapshot, body.like, body.unlike)()
+        return _answer(snapshot, similar_to_query(snapshot, mixed, params), mixed, query)
 
+
+def _add_batch(app: OpenAPI, queries: Queries) -> None:
     @app.post("/v1/<department>/<domain>/batch", tags=_TAGS, responses={200: Answers})
     def batch(path: PartitionPath, body: Batch) -> Response:
         """Answers to several questions, each an answer or a problem, in their order"""
-        snapshot = snapshots.get(path.partition)
-        begun = [_begun(asking, snapshot, question) for question in body.questions]
-        return answer(snapshot, batch_body(snapshot, [_settled(ask) for ask in begun]))
-
-    @app.get("/v1/products/<id:product_id>/similar", tags=_TAGS, responses={200: AnswerEverywhere})
-    def similar_products_everywhere(path: AnyProductPath, query: Question) -> Response:
-        """Products of all partitions that look most like this product"""
-        serving = dict(snapshots.open)
-        asked = queries_everywhere(serving, path.product_id)
-        rows = []
-        for name, found in similar_everywhere(serving, path.product_id, asked, query.params):
-            why = explain(serving[name], [found], asked[name]) if query.explain else None
-            rows.append(with_field(results([found], why)[0], "partition", name))
-        return everywhere_answer({name: serving[name].id for name in asked}, rows)
+        snapshot = queries.snapshots.get(path.partition)
+        started = [_start(queries, snapshot, question) for question in body.questions]
+        return answer(snapshot, batch_body(snapshot, [_answer_or_problem(ask) for ask in started]))
 
 
 def like_product(
@@ -123,16 +133,17 @@ def like_product(
     return snapshot, answer_body(snapshot, similar_to_product(snapshot, product_id, params), QueryKind.PRODUCT)
 
 
-def _answer(snapshot: SnapshotView, found: list[Hit], example: Query, query: Question) -> Response:
-    why = explain(snapshot, found, example) if query.explain else None
-    return answer(snapshot, answer_body(snapshot, found, example.kind, why))
+def _answer(snapshot: SnapshotView, hits: list[Hit], query: Query, question: Question) -> Response:
+    explanations = explain(snapshot, hits, query) if question.explain else None
+    return answer(snapshot, answer_body(snapshot, hits, query.kind, explanations))
 
 
-def _begun(asking: Queries, snapshot: SnapshotView, sent: Any) -> Callable[[], bytes]:
-    """Check a question of a batch and begin with its photos; its answer is had, or its error raised, by a call."""
+def _start(queries: Queries, snapshot: SnapshotView, sent: Any) -> Callable[[], bytes]:
+    """Check a question of a batch, and start to embed its photos. Calling the result answers it, or raises its error:
+    no question costs the others their answers."""
     try:
         question = BatchedQuestion.model_validate(sent)
-        params, begun = question.params, asking.begun(snapshot, question)
+        params, query = question.params, queries.start(snapshot, question)
     except ValidationError as error:
         return partial(refuse, error)
     except QuestionError as error:
@@ -140,20 +151,21 @@ def _begun(asking: Queries, snapshot: SnapshotView, sent: Any) -> Callable[[], b
 
     def ask() -> bytes:
         if question.product_id and not question.explain:
-            return results_body(similar_to_product(snapshot, question.product_id, params))
-        example = begun()
-        found = similar_to_query(snapshot, example, params)
-        return results_body(found, explain(snapshot, found, example) if question.explain else None)
+            return answered_body(similar_to_product(snapshot, question.product_id, params))
+        asked = query()
+        hits = similar_to_query(snapshot, asked, params)
+        return answered_body(hits, explain(snapshot, hits, asked) if question.explain else None)
 
     return ask
 
 
-def _settled(ask: Callable[[], bytes]) -> bytes:
+def _answer_or_problem(ask: Callable[[], bytes]) -> bytes:
+    """The answer to a question of a batch, or the problem that the question would be answered with alone."""
     try:
         return ask()
-    except Exception as error:  # as the question would be answered alone
-        told = current_app.make_response(current_app.handle_user_exception(error))
-        return b'{"problem":%b}' % told.get_data()
+    except Exception as error:
+        problem = current_app.make_response(current_app.handle_user_exception(error))
+        return b'{"problem":%b}' % problem.get_data()
 
 
 def _raise(error: QuestionError) -> bytes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from flask import Response
 from flask_openapi3 import OpenAPI, Tag
@@ -11,8 +11,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from pydantic import BaseModel, Field
 
-from server.api.responses import json_answer
-from server.inference.networks import READY
+from server.api.responses import model_answer
+from server.inference.photo_state import READY, PhotoState
 from server.middleware.routes import require
 from server.serving.snapshots import Snapshots
 from server.telemetry.metrics import exposition, worker_lives
@@ -56,43 +56,35 @@ class Readiness(BaseModel):
 
 
 _TAGS = [Tag(name="state", description="What serves here?")]
+_Workers = Mapping[int, Mapping[str, PhotoState]]
 
 
 def add_state(
     app: OpenAPI,
     snapshots: Snapshots,
     coming: Callable[[], Iterable[str]] = tuple,
-    told: Callable[[], Mapping[int, Mapping[str, str]]] = dict,
+    told: Callable[[], _Workers] = dict,
 ) -> None:
-    """Add the routes. `coming` tells what is pulled first, `told` what each worker of this server serves."""
+    """Add the routes. `coming` gives the partitions that are pulled first, `told` what each worker serves."""
 
     @app.get("/v1/indexes", tags=_TAGS, responses={200: Indexes})
     def indexes() -> Response:
         """The indexes that serve"""
-        return json_answer({"indexes": [_index(snapshots, snapshot) for snapshot in snapshots.open.values()]})
+        return model_answer(Indexes(indexes=[_index(snapshots, snapshot) for snapshot in snapshots.open.values()]))
 
     @app.get("/healthz", tags=_TAGS, responses={200: Health})
     def health() -> Response:
         """Whether the server is alive"""
-        return json_answer({"status": "alive"})
+        return model_answer(Health(status="alive"))
 
     @app.get("/readyz", tags=_TAGS, responses={200: Readiness})
     def ready() -> Response:
         """Whether both questions can be answered"""
-        photos = snapshots.serving()
-        if not photos:
-            reasons = "; ".join(f"{name}: {why}" for name, why in snapshots.refused.items())
-            raise NotReady(f"No snapshot serves. {reasons or 'Make one: make index.'}")
-        if pulled := [name for name in coming() if name not in photos]:
-            raise NotReady(f"These are being pulled: {', '.join(pulled)}.")
-        waiting = [f"{name}: {state}" for name, state in photos.items() if state not in ("ready", "off")]
-        if waiting:
-            raise NotReady("Photos cannot be searched yet. " + "; ".join(waiting))
-        everywhere = {**photos, **{name: state for worker in told().values() for name, state in worker.items()}}
-        for worker in (photos, *told().values()):
-            if behind := [name for name in everywhere if worker.get(name) not in ("ready", "off")]:
-                raise NotReady(f"Not all workers of this server have opened {', '.join(behind)} yet.")
-        return json_answer({"status": "ready", "photo_search": photos, "refused": dict(snapshots.refused)})
+        states = snapshots.photo_states()
+        _check_snapshots(states, snapshots.refused, coming)
+        _check_workers([states, *told().values()])
+        photos = {name: str(state) for name, state in states.items()}
+        return model_answer(Readiness(status="ready", photo_search=photos, refused=dict(snapshots.refused)))
 
 
 def add_metrics(app: OpenAPI, snapshots: Snapshots, looked_at: Callable[[], float] | None = None) -> None:
@@ -128,7 +120,7 @@ class _SnapshotGauges(Collector):
             images.add_metric([name], manifest.count)
             if manifest.quality.estimate is not None:
                 quality.add_metric([name], manifest.quality.estimate)
-            photos.add_metric([name], self._snapshots.photo_search(snapshot) == READY)
+            photos.add_metric([name], self._snapshots.photo_state(snapshot) == READY)
         for name in self._snapshots.refused:
             refused.add_metric([name], 1)
         if self._looked_at:
@@ -141,17 +133,39 @@ def _gauge(name: str, help: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"similarity_snapshot_{name}", help, labels=["partition"])
 
 
-def _index(snapshots: Snapshots, snapshot: SnapshotView) -> dict[str, Any]:
+def _check_snapshots(
+    states: Mapping[str, PhotoState], refused: Mapping[str, str], coming: Callable[[], Iterable[str]]
+) -> None:
+    """Raises `NotReady` where this worker has not all snapshots and networks."""
+    if not states:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise NotReady(f"No snapshot serves. {reasons or 'Make one: make index.'}")
+    if pulled := [name for name in coming() if name not in states]:
+        raise NotReady(f"These are being pulled: {', '.join(pulled)}.")
+    if waiting := [f"{name}: {state}" for name, state in states.items() if not state.serves]:
+        raise NotReady("Photos cannot be searched yet. " + "; ".join(waiting))
+
+
+def _check_workers(workers: Iterable[Mapping[str, PhotoState]]) -> None:
+    """Raises `NotReady` where not all of these workers serve the same partitions."""
+    workers = list(workers)
+    names = dict.fromkeys(name for worker in workers for name in worker)
+    for worker in workers:
+        if behind := [name for name in names if name not in worker or not worker[name].serves]:
+            raise NotReady(f"Not all workers of this server have opened {', '.join(behind)} yet.")
+
+
+def _index(snapshots: Snapshots, snapshot: SnapshotView) -> Index:
     manifest = snapshot.manifest
-    return {
-        "department": manifest.department,
-        "domain": manifest.domain,
-        "snapshot": snapshot.id,
-        "created": manifest.created,
-        "products": manifest.products,
-        "count": manifest.count,
-        "dimension": manifest.dimension,
-        "model": manifest.embedder.name,
-        "failures": manifest.failures,
-        "photo_search": snapshots.photo_search(snapshot),
-    }
+    return Index(
+        department=manifest.department,
+        domain=manifest.domain,
+        snapshot=snapshot.id,
+        created=manifest.created,
+        products=manifest.products,
+        count=manifest.count,
+        dimension=manifest.dimension,
+        model=manifest.embedder.name,
+        failures=dict(manifest.failures),
+        photo_search=str(snapshots.photo_state(snapshot)),
+    )

@@ -1,4 +1,4 @@
-"""The product in a request that puts one: its images and attributes, by a multipart form or JSON."""
+"""Read the product of a request that puts one: its images and attributes, from a form or JSON."""
 
 import json
 from typing import Annotated, Any

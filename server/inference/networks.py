@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from server.inference.photo_queue import PhotoQueue
+from server.inference.photo_state import LOADING, READY, PhotoSearch, PhotoState, failed
 from shared.embedding.embedder import Embedder
 from shared.embedding.engines.runtime import Runtime
 from shared.errors import NotReady, SimilarityError, SnapshotError
@@ -18,8 +19,6 @@ from shared.snapshot.view import SnapshotView
 from shared.timing import stage, took
 from shared.vectors.unit import Vectors
 
-LOADING = "loading"
-READY = "ready"
 _LONGEST_WAIT = 20.0
 _KEPT_SECONDS = 30.0
 _RETRY_SECONDS = 30.0  # what failed may be had by then
@@ -30,7 +29,7 @@ class Network:
     """The network of one fingerprint, loaded in the background from a snapshot that needs it."""
 
     def __init__(self, fingerprint: str, folder: Path, key: str | None, runtime: Runtime) -> None:
-        self.error = ""
+        self.state = LOADING
         self._begun = time.monotonic()
         self.loaded = threading.Event()
         self._embedder: Embedder | None = None
@@ -38,20 +37,15 @@ class Network:
         threading.Thread(target=self._load, args=(folder, key, runtime), name="load-network", daemon=True).start()
 
     @property
-    def state(self) -> str:
-        """`loading`, `ready`, or why it cannot be had."""
-        return self.error or (READY if self.loaded.is_set() else LOADING)
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether it could not be had, some time ago."""
-        return bool(self.error) and time.monotonic() > self._begun + _RETRY_SECONDS
+    def is_due_again(self) -> bool:
+        """Whether it failed to load, so long ago that it is worth another try."""
+        return self.state.state is PhotoSearch.FAILED and time.monotonic() > self._begun + _RETRY_SECONDS
 
     @property
     def embedder(self) -> Embedder:
         """Raises `NotReady` while there is none."""
         if self._embedder is None:
-            raise not_ready(self.state)
+            raise _not_ready(self.state)
         return self._embedder
 
     def _load(self, folder: Path, key: str | None, runtime: Runtime) -> None:
@@ -62,19 +56,19 @@ class Network:
                 raise SnapshotError(f"The snapshot {folder.name} needs another network than was asked for.")
             size = embedder.spec.image_size
             embedder.embed(np.zeros((1, size, size, 3), np.uint8))  # builds the graph now, not at the first photo
-            self._embedder = embedder
+            self._embedder, self.state = embedder, READY
             _log.info("The network %s was loaded in %.1f s", embedder.spec.name, time.monotonic() - began)
         except SimilarityError as error:
-            self.error = str(error)
+            self.state = failed(str(error))
             _log.error("Photos of %s cannot be searched: %s", folder, error)
         except Exception as error:
-            self.error = f"the network failed to load ({type(error).__name__})."
+            self.state = failed(f"the network failed to load ({type(error).__name__}).")
             _log.exception("The network of %s failed to load", folder)
         finally:
             self.loaded.set()
 
 
-class _InTurn:
+class _QueuedEmbedder:
     """An `Embedder` that waits for its turn among all workers. Its `embed` raises `Busy`."""
 
     def __init__(self, embedder: Embedder, turns: PhotoQueue) -> None:
@@ -105,14 +99,14 @@ class Networks:
         folders = {snapshot.spec.fingerprint: snapshot.folder for snapshot in snapshots}
         now = time.monotonic()
         self._until |= dict.fromkeys(folders, now + _KEPT_SECONDS)
-        kept = {mark: network for mark, network in self._networks.items() if not network.has_failed}
+        kept = {mark: network for mark, network in self._networks.items() if not network.is_due_again}
         late = {mark: network for mark, network in kept.items() if mark not in folders and self._until[mark] > now}
         self._networks = late | {
             mark: kept.get(mark) or Network(mark, folder, self._key, self._runtime) for mark, folder in folders.items()
         }
 
-    def state(self, snapshot: SnapshotView) -> str:
-        """`loading`, `ready`, or why its network cannot be had."""
+    def state(self, snapshot: SnapshotView) -> PhotoState:
+        """Whether its network is loaded."""
         network = self._networks.get(snapshot.spec.fingerprint)
         return network.state if network else LOADING
 
@@ -120,12 +114,12 @@ class Networks:
         """Its network. Raises `NotReady`; its `embed` raises `Busy`."""
         network = self._networks.get(snapshot.spec.fingerprint)
         if network is None:
-            raise not_ready(LOADING)
+            raise _not_ready(LOADING)
         network.loaded.wait(_LONGEST_WAIT)
-        return _InTurn(network.embedder, self._turns)
+        return _QueuedEmbedder(network.embedder, self._turns)
 
 
-def not_ready(state: str) -> NotReady:
-    """What to tell a shopper while a network is in that state."""
-    why = "the network is still loading." if state == LOADING else state
+def _not_ready(state: PhotoState) -> NotReady:
+    """The error of a photo that is sent while its network is in that state."""
+    why = state.reason or "the network is still loading."
     return NotReady(f"Photos cannot be searched now: {why}")

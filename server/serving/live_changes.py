@@ -1,4 +1,4 @@
-"""Follows the live changes of the open snapshots, and lays them over."""
+"""Live changes of the open snapshots: read from their journals, and embedded where they wait for it."""
 
 import logging
 import random
@@ -23,16 +23,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Followed:
-    """A partition's journal; the snapshot and the state of the journal that `live` is made of."""
+    """A partition's journal, and the view made of it: of which snapshot, at which state of the journal."""
 
     journal: Journal
-    made: Snapshot
-    live: SnapshotView
+    snapshot: Snapshot
+    view: SnapshotView
     state: tuple[int, int] | None = None
     problem: str = ""
 
 
-class Changes:
+class LiveChanges:
     """The journals of a data folder's open snapshots. Used by one thread at a time."""
 
     def __init__(self, data: Path) -> None:
@@ -44,28 +44,28 @@ class Changes:
         """Partition -> why its live changes cannot be read."""
         return {name: followed.problem for name, followed in [*self._followed.items()] if followed.problem}
 
-    def over(self, made: Mapping[str, Snapshot]) -> dict[str, SnapshotView]:
-        """Partition -> its snapshot as it is by now. What cannot be read stays as it was, and is logged once."""
-        for name in self._followed.keys() - made.keys():
+    def views(self, snapshots: Mapping[str, Snapshot]) -> dict[str, SnapshotView]:
+        """Partition -> its snapshot with its live changes. What cannot be read stays as it was, and is logged once."""
+        for name in self._followed.keys() - snapshots.keys():
             self._followed.pop(name).journal.close()
-        return {name: self._over(name, snapshot) for name, snapshot in made.items()}
+        return {name: self._view(name, snapshot) for name, snapshot in snapshots.items()}
 
-    def _over(self, name: str, made: Snapshot) -> SnapshotView:
+    def _view(self, name: str, snapshot: Snapshot) -> SnapshotView:
         if name not in self._followed:
-            self._followed[name] = _Followed(Journal(self._data, made.manifest.partition), made, made)
+            self._followed[name] = _Followed(Journal(self._data, snapshot.manifest.partition), snapshot, snapshot)
         followed = self._followed[name]
         try:
             state = followed.journal.state()
-            if state != followed.state or followed.made is not made:
+            if state != followed.state or followed.snapshot is not snapshot:
                 with followed.journal.reading() as reading:
-                    followed.live = live_view(made, reading, followed.live)
-                followed.made, followed.state = made, state
+                    followed.view = live_view(snapshot, reading, followed.view)
+                followed.snapshot, followed.state = snapshot, state
             followed.problem = ""
         except NotKept as error:
             if followed.problem != str(error):
                 _log.error("%s serves without what was changed live since: %s", name, error)
             followed.problem = str(error)
-        return followed.live if followed.made is made else made
+        return followed.view if followed.snapshot is snapshot else snapshot
 
 
 def embed_waiting(snapshot: SnapshotView, journal: Journal, embedder: Callable[[SnapshotView], Embedder]) -> None:

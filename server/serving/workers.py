@@ -2,7 +2,7 @@
 
 metrics/        what each process counts
 rates           how often each key asked
-line            the photos that are under way (see `turns`)
+line            the photos that are under way (see `PhotoQueue`)
 workers/<pid>   what a worker serves, so that the server is ready when all of them are
 """
 
@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from server.inference.photo_queue import PLACES
+from server.inference.photo_state import PhotoState
 from shared.storage.files import replace_atomically
 
 
@@ -35,17 +36,21 @@ class Processes:
         made.line.write_bytes(bytes(8 * PLACES))
         return made
 
-    def tell(self, serving: Mapping[str, str]) -> None:
-        """Let the other workers know what this one serves: partition -> how photos are with it."""
+    def tell(self, serving: Mapping[str, PhotoState]) -> None:
+        """Let the other workers know what this one serves, by partition."""
         with suppress(OSError):  # the server is ending
-            replace_atomically(self._workers / str(os.getpid()), json.dumps(serving).encode())
+            replace_atomically(
+                self._workers / str(os.getpid()),
+                json.dumps({name: str(state) for name, state in serving.items()}).encode(),
+            )
 
-    def told(self) -> dict[int, dict[str, str]]:
-        """Process id -> what that worker serves."""
+    def told(self) -> dict[int, dict[str, PhotoState]]:
+        """Process id -> what that worker serves, by partition."""
         found = {}
         for path in self._workers.glob("[0-9]*"):
             with suppress(OSError, ValueError):
-                found[int(path.name)] = json.loads(path.read_bytes())
+                serving = json.loads(path.read_bytes())
+                found[int(path.name)] = {name: PhotoState.parse(text) for name, text in serving.items()}
         return found
 
     def ended(self, pid: int) -> None:

@@ -1,4 +1,4 @@
-"""What a catalog holds, for whoever browses it: its products by ids and words, its columns, its pictures' hosts.
+"""The listing of a catalog, to browse it: products by ids and words, columns, and the hosts of pictures.
 
 Read out of the product table on first use, in a second or so for 100,000 products, and kept with the open snapshot.
 """
@@ -10,44 +10,38 @@ import unicodedata
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.index.filters import folded, number
-from shared.index.product_table import ListedTable
+from shared.index.product_table import ListedTable, attributes_of, origins_of, product_id_of
 
 _MOST_VALUES = 50
 _WORD = re.compile(r"\w+")
-_ATTRIBUTES = b',"attributes":{'
-_parsed = json.JSONDecoder().raw_decode
-# The first three fields of a line, as they are written. A text cannot hold a bare quote, so nothing else fits.
-_ORIGIN = re.compile(
-    rb'^\{"product_id":"[^"\\]*(?:\\.[^"\\]*)*","image_id":"[^"\\]*(?:\\.[^"\\]*)*","image_url":"'
-    rb"(https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?)(?=[/?#\"])",
-    re.MULTILINE,
-)
+
+
+@dataclass(frozen=True, slots=True)
+class ValueCount:
+    """A value, and how many products have it."""
+
+    value: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A column of the catalog: its values and of how many products, most frequent first. `low` and `high` where all
-    values are numbers."""
+    """A column of the catalog, and its most frequent values. `low` and `high` where all values are numbers."""
 
     name: str
-    values: Sequence[tuple[str, int]]
+    values: Sequence[ValueCount]
     distinct: int
     low: float | None = None
     high: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it is told over HTTP."""
-        fields = {key: value for key, value in asdict(self).items() if value is not None}
-        return {**fields, "values": [{"value": value, "count": count} for value, count in self.values]}
 
 
 class Listing(Protocol):
@@ -96,7 +90,7 @@ class TableListing:
 
     @cached_property
     def origins(self) -> Sequence[str]:
-        return sorted({origin.decode() for origin in _ORIGIN.findall(self._table.text)})
+        return sorted(origins_of(self._table.text))
 
     @property
     def _content(self) -> "_Content":
@@ -117,11 +111,10 @@ class _Content:
         columns: dict[str, Counter[str]] = defaultdict(Counter)
         split: dict[str, list[str]] = {}  # brands and colours come again and again
         for product, (begin, end) in enumerate(pairwise(table.starts.tolist())):
-            # A product's images mostly share their attributes, so few of them need be parsed.
             images = table.lines(begin, end)
-            texts = {line[line.index(_ATTRIBUTES) + len(_ATTRIBUTES) - 1 : -1] for line in images}
-            pairs = {pair for text in texts for pair in _parsed(text.decode(), 0)[0].items() if pair[1]}
-            product_id = _typed(_parsed(images[0].decode(), len('{"product_id":'))[0])
+            texts = set(map(attributes_of, images))
+            pairs = {pair for text in texts for pair in json.loads(text).items() if pair[1]}
+            product_id = _typed(product_id_of(images[0]))
             ids[product_id].append(product)
             mine = set(_WORD.findall(product_id))
             for name, value in pairs:
@@ -132,7 +125,7 @@ class _Content:
             for word in mine:
                 words[word].append(product)
         self.ids, self.words = _Beginnings(ids, table.count), _Beginnings(words, table.count)
-        order = json.loads(table.line(0))["attributes"] if table.count else {}
+        order = table.image(0).attributes if table.count else {}
         names = dict.fromkeys([name for name in order if name in columns] + sorted(columns))
         self.attributes = [_attribute(name, columns[name]) for name in names]
 
@@ -160,7 +153,7 @@ def _attribute(name: str, values: Counter[str]) -> Attribute:
     most = sorted(values.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_VALUES]
     numbers = _numbers(values)
     low, high = (min(numbers), max(numbers)) if numbers else (None, None)
-    return Attribute(name, most, len(values), low, high)
+    return Attribute(name, [ValueCount(*pair) for pair in most], len(values), low, high)
 
 
 def _numbers(texts: Collection[str]) -> list[float]:

@@ -12,6 +12,7 @@ maps that a server's workers share:
 import hashlib
 import json
 import mmap
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,14 @@ from shared.storage.arrays import read_array, write_array
 from shared.storage.files import write_synced
 
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+# The first three fields of a line, as they are written. A text cannot hold a bare quote, so nothing else fits.
+_ORIGIN = re.compile(
+    rb'^\{"product_id":"[^"\\]*(?:\\.[^"\\]*)*","image_id":"[^"\\]*(?:\\.[^"\\]*)*","image_url":"'
+    rb"(https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?)(?=[/?#\"])",
+    re.MULTILINE,
+)
+_ATTRIBUTES = b',"attributes":'
+_PARSE = json.JSONDecoder().raw_decode
 _LOOKUP = np.dtype([("hash", "<u8"), ("product", "<i4")])
 
 
@@ -78,7 +87,7 @@ class ProductTable(ABC):
 
     def image(self, row: int) -> ProductImage:
         """The image that this row stands for."""
-        return ProductImage(**json.loads(self.line(row)))
+        return image_of(self.line(row))
 
     @property
     def groups(self) -> RowGroups:
@@ -153,6 +162,32 @@ def line_of(image: ProductImage) -> bytes:
         "attributes": dict(image.attributes),
     }
     return _JSON.encode(fields).encode()
+
+
+def image_of(line: bytes) -> ProductImage:
+    """The image that a line holds."""
+    return ProductImage(**json.loads(line))
+
+
+def product_id_of(line: bytes) -> str:
+    """The product id of a line, without parsing the rest."""
+    found: str = _PARSE(line.decode(), len('{"product_id":'))[0]
+    return found
+
+
+def attributes_of(line: bytes) -> bytes:
+    """The attributes of a line, as JSON: those of a product's images are mostly the same, and need be parsed once."""
+    return line[line.index(_ATTRIBUTES) + len(_ATTRIBUTES) : -1]
+
+
+def origins_of(lines: bytes | mmap.mmap) -> set[str]:
+    """Where the pictures of all these lines lie on the web: `https://host`."""
+    return {origin.decode() for origin in _ORIGIN.findall(lines)}
+
+
+def with_fields(line: bytes, first: bytes, last: bytes = b"") -> bytes:
+    """A line with more fields before and after its own, as JSON without braces: answering need not parse it."""
+    return b"{%b,%b%b%b}" % (first, line[1:-1], b"," if last else b"", last)
 
 
 def _hash(product_id: str) -> int:

@@ -1,9 +1,8 @@
 """One result of a search: a product, by its image that matched best."""
 
-import json
 from typing import NamedTuple
 
-from shared.index.product_table import ProductImage
+from shared.index.product_table import ProductImage, image_of
 from shared.snapshot.verdicts import Verdict
 
 
@@ -24,4 +23,4 @@ class Hit(NamedTuple):
     @property
     def image(self) -> ProductImage:
         """The image that matched best."""
-        return ProductImage(**json.loads(self.line))
+        return image_of(self.line)

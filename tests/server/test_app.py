@@ -277,7 +277,7 @@ def test_a_new_snapshot_is_swapped_in_and_a_bad_one_refused(data: Path, caplog: 
 
 
 def test_a_snapshot_seen_half_copied_serves_when_it_is_whole(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.serving.snapshots._RETRY_SECONDS", 0)
+    monkeypatch.setattr("server.serving.served_partition._RETRY_SECONDS", 0)
     path = Snapshot.current(data, HOCKEY).folder / "index.faiss"
     whole = path.read_bytes()
     path.unlink()
@@ -304,7 +304,7 @@ def test_a_server_that_starts_while_the_new_snapshot_is_bad_serves_the_one_befor
     snapshots = Snapshots(data)
     assert snapshots.get("371/0341").id == before
     assert "index.faiss" in snapshots.refused["371/0341"]
-    assert snapshots._leases.keys() == {snapshots.get("371/0341").folder}
+    assert snapshots._partitions["371/0341"]._leases.keys() == {snapshots.get("371/0341").folder}
 
 
 def test_what_nobody_expected_of_a_snapshot_costs_no_other(

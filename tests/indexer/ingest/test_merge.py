@@ -201,7 +201,7 @@ def test_a_snapshot_of_another_network_embeds_what_waits(shop: Path) -> None:
     client.put("new", 501, 502)
     client.put("p3", 503)
     client.ask("DELETE", "/products/p4")
-    snapshot = client.snapshots._made["371/0341"]
+    snapshot = client.snapshots._written["371/0341"]
     embedder = replace(snapshot.manifest.embedder, fingerprint="another")
     snapshot.manifest = replace(snapshot.manifest, embedder=embedder)
     journal = Journal(shop / "data", HOCKEY)

@@ -68,7 +68,7 @@ class Client:
         assert answer.status_code == status, answer.data
         if status != 200:
             assert answer.mimetype == "application/problem+json"
-        self.snapshots.look()
+        self.snapshots.apply_changes()
         return answer.get_json() if answer.mimetype == "application/json" else json.loads(answer.data)
 
     def put(self, name: str, *seeds: int, status: int = 200, **more: Any) -> Any:

@@ -27,6 +27,7 @@ from server.inference import networks as network_module
 from server.inference import photo_queue as turns_module
 from server.inference.networks import Networks
 from server.inference.photo_queue import PLACES, PhotoQueue
+from server.inference.photo_state import LOADING, OFF, READY, PhotoState, failed
 from server.serving.snapshots import Snapshots
 from server.serving.workers import Processes
 from shared.embedding.families.colour_grid import ColourGrid
@@ -221,16 +222,16 @@ def test_those_that_wait_longest_are_embedded_and_no_more_than_so_many_at_once(l
 def test_a_server_is_ready_when_all_of_its_workers_are(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, there = Snapshots(data), {"371/0341": "ready"}
-    until(lambda: here.serving() == there)
+    here, there = Snapshots(data), {"371/0341": READY}
+    until(lambda: here.photo_states() == there)
     processes = Processes(tmp_path / "shared")
     (tmp_path / "shared" / "workers").mkdir(parents=True)
-    told = dict[int, dict[str, str]]()
+    told = dict[int, dict[str, PhotoState]]()
     monkeypatch.setattr(Processes, "told", lambda _: told)
     client = create_app(here, ServerConfig(data, processes=processes.folder)).test_client()
     told[1] = there
     assert client.get("/readyz").status_code == 200
-    for behind in ({}, {"371/0341": "loading"}, {**there, "372/0341": "ready"}):
+    for behind in ({}, {"371/0341": LOADING}, {**there, "372/0341": READY}):
         told[2] = behind
         answer = client.get("/readyz")
         assert answer.status_code == 503
@@ -281,10 +282,20 @@ def test_nothing_is_left_when_the_server_stops_or_its_master_is_killed(
     until(lambda: not [*temporary.iterdir()])
 
 
+@pytest.mark.parametrize("state", [READY, LOADING, OFF, failed("The weights of Éclair cannot be had."), failed("")])
+def test_the_state_of_photo_search_is_the_same_after_it_was_told(tmp_path: Path, state: PhotoState) -> None:
+    processes = Processes(tmp_path)
+    (tmp_path / "workers").mkdir()
+    processes.tell({"371/0341": state})
+    assert processes.told() == {os.getpid(): {"371/0341": state}}
+    assert json.loads((tmp_path / "workers" / str(os.getpid())).read_bytes()) == {"371/0341": str(state)}
+    assert state.serves == (str(state) in ("ready", "off"))
+
+
 def ready(snapshot: Snapshot) -> Networks:
     networks = Networks()
     networks.need([snapshot])
-    until(lambda: networks.state(snapshot) == "ready")
+    until(lambda: networks.state(snapshot) == READY)
     return networks
 
 
@@ -296,8 +307,8 @@ def test_networks_come_and_go_with_the_snapshots_that_need_them(data: Path, monk
     two = snapshot_of(data, ["p", "q"], one.store.vectors(0, 2))
     networks.need([two])
     assert embedder.embed(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 49)  # an answer may still come from it
-    until(lambda: networks.state(two) == "ready")
-    assert networks.state(one) == "ready"  # an answer may have begun with it
+    until(lambda: networks.state(two) == READY)
+    assert networks.state(one) == READY  # an answer may have begun with it
     monkeypatch.setattr(network_module, "_KEPT_SECONDS", -1)
     networks.need([one, two])
     networks.need([two])

@@ -51,7 +51,7 @@ def test_every_line_of_every_process_is_json_and_a_request_has_one(data: Path, t
     assert {line["key"] for line in asked} == {"shop"}
     assert all(0 < line["seconds"] < 60 for line in asked)
     assert sum(line.get("status") == 401 for line in lines) == 1
-    assert {"gunicorn.error", "server.serving.snapshots", "server.inference.networks"} <= {
+    assert {"gunicorn.error", "server.serving.served_partition", "server.inference.networks"} <= {
         line["logger"] for line in lines
     }
     assert len({line["process"] for line in lines}) == 3

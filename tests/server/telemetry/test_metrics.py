@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server.app import create_app
 from server.config import ServerConfig
+from server.inference.photo_state import READY
 from server.serving.snapshots import Snapshots
 from shared.embedding.registry import load
 from shared.images.decode import decode
@@ -97,7 +98,7 @@ def test_what_the_snapshots_are(data: Path) -> None:
     snapshot = Snapshot.current(data, HOCKEY)
     (snapshot.folder.parent / "CURRENT").write_text("20200101T000000Z-0123456789abcdef\n")
     snapshots.refresh()
-    until(lambda: snapshots.photo_search(snapshot) == "ready")
+    until(lambda: snapshots.photo_state(snapshot) == READY)
     found = samples(client.get("/metrics").text)
     created = f"{found[('similarity_snapshot_created_timestamp_seconds', (('partition', '371/0341'),))]:.0f}"
     assert int(created) == int(np.datetime64(snapshot.manifest.created[:19], "s").astype(int))
