@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +28,7 @@ from flask.testing import FlaskClient
 from server.api.uploads import MOST_IMAGES
 from server.app import create_app
 from server.config import ServerConfig
+from server.fetching import catalog_images
 from server.serving.snapshots import Snapshots
 from shared.embedding.registry import load
 from shared.images.decode import decode
@@ -241,8 +243,7 @@ def test_an_image_is_put_in_every_form(data: Path, cdn: ImageServer) -> None:
 def test_a_wrong_product_is_refused_and_changes_nothing(
     data: Path, cdn: ImageServer, sent: dict[str, Any], status: int, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.fetching.catalog_images._SILENCE", 0.3)
-    monkeypatch.setattr("server.fetching.catalog_images.MAX_BYTES", 1000)
+    monkeypatch.setattr(catalog_images, "POLICY", replace(catalog_images.POLICY, silence=0.3, size=1000))
 
     def elsewhere(handler: Any) -> None:
         handler.send_response(302)

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from server.app import create_app
-from server.fetching.photos import Address, Fetch, Safety, is_public
+from server.fetching.fetcher import Address
+from server.fetching.photos import Fetch, Safety, is_public
 from server.serving.snapshots import Snapshots
 from shared.errors import BadPicture, BadQuestion, Busy
 from shared.images.decode import MAX_BYTES
