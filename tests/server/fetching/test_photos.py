@@ -140,6 +140,14 @@ def test_of_several_addresses_only_public_ones_are_connected_to() -> None:
     assert went == [("93.184.215.14", 443)]
 
 
+def test_where_nobody_listens_at_one_address_the_next_is_asked(cdn: ImageServer) -> None:
+    cdn.answers["/1.jpg"] = drawn(1)
+    port = urlsplit(cdn.url).port or 0
+    names = Names([ipaddress.ip_address("127.0.0.9"), LOOPBACK])
+    fetch = Fetch("cdn.example", Safety(names, lambda address: address.is_loopback, frozenset({port})))
+    assert fetch(f"http://cdn.example:{port}/1.jpg") == drawn(1)
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
