@@ -1,4 +1,4 @@
-"""Both questions from the terminal, to the snapshots of the data folder. No server is needed."""
+"""The commands that search from the terminal: after a product or a photo, without a server."""
 
 import sys
 import tempfile

@@ -12,7 +12,7 @@ from typing import Any
 from flask import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.index.product_table import with_fields
+from shared.index.product_table import fields_of, with_last
 from shared.search.hits import Hit
 from shared.search.queries import Explanation
 from shared.snapshot.verdicts import QueryKind, Verdict
@@ -192,12 +192,12 @@ def answer_body(
     """`Answer` as JSON, to a query of that kind."""
     verdicts = snapshot.verdicts.get(kind)
     head = _head(snapshot.id, tuple(verdicts.false_alarms.items()) if verdicts else None)
-    return b"%b%b]}" % (head, _results(hits, explanations))
+    return b"%b%b]}" % (head, b",".join(_results(hits, explanations)))
 
 
 def answered_body(hits: list[Hit], explanations: Iterable[Explanation] | None = None) -> bytes:
     """`Answered` as JSON."""
-    return b'{"results":[%b]}' % _results(hits, explanations)
+    return b'{"results":[%b]}' % b",".join(_results(hits, explanations))
 
 
 def batch_body(snapshot: SnapshotView, answers: list[bytes]) -> bytes:
@@ -209,33 +209,30 @@ def everywhere_answer(snapshots: Mapping[str, str], found: Iterable[tuple[str, H
     """`AnswerEverywhere`: the snapshot asked in each partition, and hits with their partition."""
     rows = []
     for partition, hit, explanation in found:
-        where = b'"partition":%b' % json.dumps(partition).encode()
-        rows.append(_result(hit, b",".join((*_explain(explanation), where))))
+        (result,) = _results([hit], [explanation] if explanation else None)
+        rows.append(with_last(result, b'"partition":%b' % json.dumps(partition).encode()))
     body = b'{"snapshots":%b,"results":[%b]}' % (json.dumps(snapshots).encode(), b",".join(rows))
     return Response(body, mimetype="application/json")
 
 
-def _results(hits: list[Hit], explanations: Iterable[Explanation] | None) -> bytes:
-    """`Result` of each hit as JSON, with commas between."""
+def _results(hits: list[Hit], explanations: Iterable[Explanation] | None) -> list[bytes]:
+    """`Result` of each hit as JSON."""
+    plain = [
+        b'{"rank":%d,"score":%r,"verdict":%b,%b' % (hit.rank, hit.score, _VERDICTS[hit.verdict], fields_of(hit.line))
+        for hit in hits
+    ]
     if explanations is None:
-        return b",".join([_result(hit) for hit in hits])
-    return b",".join(_result(hit, *_explain(why)) for hit, why in zip(hits, explanations, strict=True))
+        return plain
+    return [
+        with_last(result, b'"explain":%b' % _why(explanation).model_dump_json().encode())
+        for result, explanation in zip(plain, explanations, strict=True)
+    ]
 
 
-def _result(hit: Hit, more: bytes = b"") -> bytes:
-    """`Result` as JSON, with more fields behind."""
-    first = b'"rank":%d,"score":%r,"verdict":%b' % (hit.rank, hit.score, _VERDICTS[hit.verdict])
-    return with_fields(hit.line, first, more)
-
-
-def _explain(explanation: Explanation | None) -> list[bytes]:
-    """The field `explain` as JSON, where there is an explanation."""
-    if explanation is None:
-        return []
+def _why(explanation: Explanation) -> Why:
     view, score = explanation.best
     views = [Match(view=view, score=score) for view, score in explanation.parts]
-    why = Why(image_id=explanation.image_id, view=view, score=score, views=views)
-    return [b'"explain":%b' % why.model_dump_json().encode()]
+    return Why(image_id=explanation.image_id, view=view, score=score, views=views)
 
 
 @lru_cache(64)

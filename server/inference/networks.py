@@ -1,4 +1,4 @@
-"""Networks for photos: one each, loaded in the background, kept while an open snapshot needs it."""
+"""The networks that embed photos: each is loaded once, in the background, and kept while a snapshot needs it."""
 
 import logging
 import threading
@@ -69,7 +69,7 @@ class Network:
 
 
 class _QueuedEmbedder:
-    """An `Embedder` that waits for its turn among all workers. Its `embed` raises `Busy`."""
+    """An `Embedder` whose photos queue among all workers. Its `embed` raises `Busy`."""
 
     def __init__(self, embedder: Embedder, turns: PhotoQueue) -> None:
         self.spec, self.files = embedder.spec, embedder.files

@@ -1,10 +1,10 @@
-"""The line in which photos of all workers wait for the cores: it bounds how many are under way and embedded at once.
+"""The queue in which the photos of all workers wait for the cores. It limits how many are decoded and embedded at once.
 
-Every worker has the network itself. If each embedded what it is sent at once, workers would take the cores from each
-other, and from what needs no network. So photos stand in one line, and those that wait longest are embedded.
+Every worker has its own network. If each embedded its photos at once, the workers would take the cores from each other,
+and from requests that need no network. So all photos stand in one queue, and those that wait longest are embedded.
 
-The line is a file that all workers map into memory: for each place the moment since which its photo waits, 0 while it
-does not. Who has a place holds a lock on it, which ends with the process.
+The queue is a file that all workers map into memory: for each place, the time since which its photo waits, or 0. The
+worker that has a place holds a lock on it, which ends with the process.
 """
 
 import fcntl
@@ -27,20 +27,20 @@ _LOOK_SECONDS, _DEAD_SECONDS = 0.001, 0.2
 
 
 class PhotoQueue:
-    """The turns of one worker. `line` is the file of all workers, of `PLACES` float64; without one, only photos of this
-    process take turns. `at_once`: how many are embedded at the same time. Safe to use from many threads."""
+    """The queue as one worker sees it. `line` is the file of all workers, of `PLACES` float64; without it, only photos
+    of this process queue. `at_once`: how many are embedded at the same time. Safe to use from many threads."""
 
     def __init__(self, line: Path | None = None, at_once: int = 1) -> None:
         self._file = os.open(line, os.O_RDWR) if line else None
         self._since: NDArray[np.float64] = np.memmap(line, np.float64, "r+") if line else np.zeros(PLACES)
         self._at_once, self._mine, self._choosing = at_once, set[int](), Lock()
-        self._moved = Condition()  # a photo of this worker left the line
+        self._moved = Condition()  # a photo of this worker left the queue
         self._thread = local()
 
     @contextmanager
     def under_way(self, *, wait: bool = False) -> Iterator[None]:
-        """One photo, from its first byte decoded to its vector. Raises `Busy` where all places are taken: at once, or
-        where it can `wait`, after ten seconds."""
+        """Hold a place for one photo, while it is decoded and embedded. Raises `Busy` where all places are taken: at
+        once, or where it can `wait`, after ten seconds."""
         end = time.monotonic() + (_LONGEST_WAIT if wait else 0)
         place = self._taken()
         while place is None:
@@ -57,7 +57,7 @@ class PhotoQueue:
 
     @contextmanager
     def embedding(self) -> Iterator[None]:
-        """The cores, for one photo, or for a product that is put. Raises `Busy` where that takes too long."""
+        """Hold the cores for one photo, or for a product that is put. Raises `Busy` where that takes too long."""
         place = getattr(self._thread, "place", None)
         if place is None:
             with self.under_way(wait=True), self.embedding():
@@ -73,7 +73,7 @@ class PhotoQueue:
                 self._moved.notify_all()
 
     def _wait(self, place: int) -> None:
-        """Stand in line until it is this one's turn. Of a worker's photos, only the first looks at the others'."""
+        """Wait until it is this place's turn. Of a worker's photos, only the first polls the file."""
         began = looked = self._since[place]
         while True:
             ahead = self._ahead(place)
@@ -84,7 +84,7 @@ class PhotoQueue:
                 raise Busy(f"The photo waited {_LONGEST_WAIT:.0f} seconds for the network. Send it again later.")
             if now - looked > _DEAD_SECONDS:
                 looked = now
-                self._remove_the_dead(ahead)
+                self._free_the_dead(ahead)
             if self._mine.isdisjoint(ahead):
                 time.sleep(_LOOK_SECONDS * min(8, len(ahead)))
             else:
@@ -98,8 +98,8 @@ class PhotoQueue:
         found: list[int] = np.flatnonzero(earlier).tolist()
         return found
 
-    def _remove_the_dead(self, places: list[int]) -> None:
-        """Take those out of the line whose process has ended: it holds no lock any more."""
+    def _free_the_dead(self, places: list[int]) -> None:
+        """Free the places whose process has ended, and so holds no lock any more."""
         for place in places:
             with self._choosing:
                 if place not in self._mine and self._lock(place):
@@ -107,7 +107,7 @@ class PhotoQueue:
                     self._unlock(place)
 
     def _taken(self) -> int | None:
-        """A place that nobody has, which is this one's from now on."""
+        """Take a free place, if there is one."""
         with self._choosing:
             if len(self._mine) < _OF_ONE:
                 for place in range(PLACES):

@@ -1,4 +1,4 @@
-"""A signal: a file that any process of this host touches to wake those who wait for something to change.
+"""The reload signal: a file that any process of this host touches to wake the processes that wait for changes.
 
 The processes of one server, and of several over one data folder, need not know each other.
 """
@@ -10,28 +10,29 @@ _TICK = 0.1
 
 
 class ReloadSignal:
-    """Lies in the data folder. Each waiter has one of its own."""
+    """The signal of a data folder. Each thread that waits has an object of its own."""
 
     def __init__(self, data: Path) -> None:
         self._path = data / ".reload"
-        self._heard = self._rung()
+        self._seen = self._touched()
 
     def ring(self) -> None:
-        """Wake everybody who waits, now or at their next `wait`."""
+        """Wake all that wait, now or at their next `wait`."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.touch()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it rings or the time is over; tell whether it rang."""
+        """Wait for the signal, or until the time is over. Returns whether the signal came."""
         end = time.monotonic() + seconds
-        while self._rung() == self._heard:
+        while self._touched() == self._seen:
             if time.monotonic() >= end:
                 return False
             time.sleep(_TICK)
-        self._heard = self._rung()
+        self._seen = self._touched()
         return True
 
-    def _rung(self) -> int:
+    def _touched(self) -> int:
+        """When the file was touched last, in nanoseconds; 0 where it never was."""
         try:
             return self._path.stat().st_mtime_ns
         except OSError:

@@ -1,4 +1,4 @@
-"""The private folder that the processes of one server share: the master makes it, and it goes with them.
+"""The private folder that the processes of one server share. The master makes it, and removes it at the end.
 
 metrics/        what each process counts
 rates           how often each key asked

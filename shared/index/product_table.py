@@ -185,9 +185,14 @@ def origins_of(lines: bytes | mmap.mmap) -> set[str]:
     return {origin.decode() for origin in _ORIGIN.findall(lines)}
 
 
-def with_fields(line: bytes, first: bytes, last: bytes = b"") -> bytes:
-    """A line with more fields before and after its own, as JSON without braces: answering need not parse it."""
-    return b"{%b,%b%b%b}" % (first, line[1:-1], b"," if last else b"", last)
+def fields_of(line: bytes) -> bytes:
+    """A line without its opening brace, so that other fields can stand before its own without parsing it."""
+    return line[1:]
+
+
+def with_last(line: bytes, fields: bytes) -> bytes:
+    """A JSON object with more fields behind its own, given without braces."""
+    return b"%b,%b}" % (line[:-1], fields)
 
 
 def _hash(product_id: str) -> int:
