@@ -1,1 +1,1 @@
-"""How fast is it, against what others would use on the same machine? Every figure beside its peer, in one run."""
+"""Measure how fast the project is, each figure beside that of a peer in the same run."""

@@ -23,7 +23,7 @@ _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=
 @click.option("--dataset", envvar="SIMILARITY_DATASET", type=_FOLDER, help="Pictures instead of the drawn shop's.")
 @click.option("--limit", envvar="SIMILARITY_LIMIT", type=click.IntRange(8), help="Nothing larger: a quick try.")
 def main(bench: str | None, data: Path, dataset: Path | None, limit: int | None) -> None:
-    """Measure how fast it is, against what others would use, and whether the answers are right."""
+    """Measure how fast it is beside other libraries and engines, and whether the answers are right."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     before, figures = machine(), []
     material = Material.of(data, dataset, Sizes().capped(limit) if limit else Sizes())
@@ -40,7 +40,7 @@ def main(bench: str | None, data: Path, dataset: Path | None, limit: int | None)
 
 
 def _seen(figures: Iterator[Figure], name: str) -> Iterator[Figure]:
-    """The figures until one fails: that must not hide those of others."""
+    """Yield the figures until one fails, so that a failure does not hide those of others."""
     try:
         yield from figures
     except Exception as error:

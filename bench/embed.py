@@ -1,4 +1,4 @@
-"""Pictures -> vectors: our networks against other ways to run the same weights, and the processor itself."""
+"""Benchmarks of embedding: our networks beside other ways to run the same weights, and beside the processor itself."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _LITE2, _CLIP = "efficientnet_lite2", "clip_vit_b16"
 
 @dataclass(frozen=True, slots=True)
 class Against:
-    """A peer, and the bar that was set; one that is slow embeds only a few of the pictures."""
+    """A peer, and the bar for the ratio to it; `slow` peers embed only a few of the pictures."""
 
     peer: Peer
     bar: Bar | None = None
@@ -81,7 +81,7 @@ FIGURES = (
 def network_figures(
     network: Embedder, against: Sequence[Against], pictures: Picture, sizes: Sizes, how: str = ""
 ) -> Iterator[Figure]:
-    """Ours against each peer, all in turns; `how` ours computes goes into the notes."""
+    """Measure ours against each peer, all in turns; `how` ours computes goes into the notes."""
     few, ours = pictures[: sizes.loop_pictures], batched(network.embed, BATCH)
     shown = [few if other.slow else pictures for other in against]
     far = [_distance(ours(some), other.peer.embed(some)) for other, some in zip(against, shown, strict=True)]
@@ -94,7 +94,7 @@ def network_figures(
 
 
 def _views(network: Embedder, material: Material) -> Iterator[Figure]:
-    """A photo in all its views, as each question with a photo embeds it."""
+    """A photo in all its views, as each query by photo embeds it."""
     spec = network.spec
     seen = spec.seen(decoded(material.questions[0].read_bytes(), spec.edge(several=True)), several=True)
     against = [
@@ -111,7 +111,7 @@ def _views(network: Embedder, material: Material) -> Iterator[Figure]:
 
 
 def _alike(far: float, how: str = "") -> tuple[str, str]:
-    """What is wrong with vectors so far from the peer's, and a note of that."""
+    """Say what is wrong with vectors so far from the peer's, and note the distance."""
     wrong = "" if far <= 1 - _ALIKE else f"a vector has cosine {1 - far:.4f} to the peer's"
     return wrong, ", ".join(filter(None, (how, f"cosine to the peer's at least {1 - far:.6f}")))
 
@@ -125,7 +125,7 @@ def _against_matrix_product(network: Embedder, pictures: Picture, sizes: Sizes) 
 
 
 def _quality(network: Embedder, plain: Embed, material: Material) -> Iterator[Figure]:
-    """Whether the fast path finds what the slow one finds: R@1 of photos, and how many of the first 10 are the same."""
+    """Compare the fast path with the slow one: R@1 of photos, and how many of the first 10 hits are the same."""
     owners, wanted = ([shot.product_id for shot in shots] for shots in (material.packshots, material.photos))
 
     def answers(embed: Embed) -> list[list[int]]:
@@ -150,7 +150,7 @@ def _quality(network: Embedder, plain: Embed, material: Material) -> Iterator[Fi
 
 
 def _distance(ours: Vectors, theirs: Vectors) -> float:
-    """1 - cosine of the vectors that differ most. Ours may have more values behind theirs."""
+    """1 - cosine of the vectors that differ most. Ours may have more values behind the peer's."""
     mine, other = ours[:, : theirs.shape[1]].astype(np.float64), theirs.astype(np.float64)
     lengths = np.linalg.norm(mine, axis=1) * np.linalg.norm(other, axis=1)
     return float(1 - ((mine * other).sum(axis=1) / lengths).min())

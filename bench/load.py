@@ -1,4 +1,4 @@
-"""What a network and a server take: memory, and time to the first vector and to the first answers."""
+"""Benchmarks of loading: memory, and time to the first vector and to the first answers."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ class _Opened(NamedTuple):
 
 
 def photo_figures(material: Material) -> Iterator[Figure]:
-    """A network in a fresh process, and servers that answer photos.
+    """Measure a network in a fresh process, and servers that answer photos.
 
     What is right is worked out last: memory that this process has in common with others is theirs by halves only.
     """
@@ -63,7 +63,7 @@ def photo_figures(material: Material) -> Iterator[Figure]:
 
 
 def _opened(path: Path) -> _Opened:
-    """A fresh process that opens a converted network. Raises `RunStopped` where it cannot."""
+    """Open a converted network in a fresh process. Raises `RunStopped` if that fails."""
     command = [sys.executable, "-m", "bench.opening", str(path)]
     start = time.perf_counter()
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -83,13 +83,13 @@ def _opening_figures(network: Embedder, opened: Sequence[_Opened]) -> Iterator[F
 
 
 def _started(data: Path, photo: bytes) -> tuple[float, Answers]:
-    """The seconds from the command to the first photo answered, and the answer."""
+    """Return the seconds from the command to the first answered photo, and the answer."""
     with served(data, 2, _SEARCH, photo) as server, connected(server.port) as connection:
         return server.seconds, products(connection, _SEARCH, photo)
 
 
 def _loaded(data: Path, photo: bytes, workers: int) -> tuple[float, Sequence[Answers]]:
-    """The MB of so many workers that have answered photos, what they share counted once, and the answers."""
+    """Return the MB of so many workers that have answered photos, shared memory counted once, and the answers."""
     with served(data, workers, until="/readyz") as server, ThreadPoolExecutor(2 * workers) as clients:
 
         def asked(_: int) -> list[str]:
@@ -101,7 +101,7 @@ def _loaded(data: Path, photo: bytes, workers: int) -> tuple[float, Sequence[Ans
 
 
 def start_figures(material: Material) -> Iterator[Figure]:
-    """From the command to the first product -> products answer."""
+    """Measure from the command to the first product -> products answer."""
     count, taken, wrong = material.sizes.some, [], ""
     data, snapshot = snapshot_of(material.work, count)
     path = f"/v1/{snapshot.manifest.partition}/products/p0/similar"

@@ -24,8 +24,8 @@ _PICTURES, _APART = 4, 0.35  # of a product, and how far they are from it, to ho
 
 
 def vectors_like(count: int, dimension: int, queries: int) -> tuple[Vectors, Vectors]:
-    """Unit vectors `(count, dimension)`, and others to ask with, that lie as those learned from a catalog do: they vary
-    less and less from direction to direction, and pictures of a product are near each other."""
+    """Make unit vectors `(count, dimension)`, and queries, that lie as those learned from a catalog do: they vary less
+    and less from direction to direction, and pictures of a product are near each other."""
     rng = np.random.default_rng(0)
     fall = np.arange(1, dimension + 1, dtype=np.float32) ** -0.5
     products = rng.standard_normal((count // _PICTURES + 1, dimension), np.float32) * fall
@@ -39,7 +39,7 @@ def vectors_like(count: int, dimension: int, queries: int) -> tuple[Vectors, Vec
 
 
 def snapshot_of(work: Path, products: int) -> tuple[Path, Snapshot]:
-    """A data folder with a snapshot of about so many products, a picture each; made once."""
+    """Make a data folder with a snapshot of about so many products, a picture each; made once."""
     partition, data = Partition("bench", "products"), work / f"products-{products}"
     try:
         return data, Snapshot.current(data, partition)
@@ -66,7 +66,7 @@ def snapshot_of(work: Path, products: int) -> tuple[Path, Snapshot]:
 
 
 def clustered(products: int) -> tuple[Vectors, NeighbourTable]:
-    """The vectors of about so many products, the same every time, and which are near which."""
+    """Make the vectors of about so many products, the same every time, and tell which are near which."""
     rng = np.random.default_rng(0)
     clusters = max(1, products // _CLUSTER)
     vectors, near = np.empty((clusters, _CLUSTER, _DIMENSION), np.float32), []

@@ -1,4 +1,4 @@
-"""What a benchmark runs on, and how much of it: pictures of the drawn shop, or of a folder of the user's."""
+"""The pictures of a benchmark, and how many: those of the drawn shop, or of a folder of the user's."""
 
 import csv
 import hashlib
@@ -29,7 +29,7 @@ _NOISE, _QUALITY = 4, 90  # of a photo: the deviation of its noise, and how well
 
 
 class Pixels(NamedTuple):
-    """How large a picture is."""
+    """The size of a picture."""
 
     width: int
     height: int
@@ -44,7 +44,7 @@ SMALL, LARGE, PHONE = Pixels(348, 348), Pixels(1072, 1340), Pixels(3000, 4000)
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much of everything."""
+    """The amounts of everything."""
 
     rounds: int = 5
     pictures: int = 64  # embedded in a round
@@ -60,7 +60,7 @@ class Sizes:
     seconds: int = 4  # of load in a round
 
     def capped(self, limit: int) -> "Sizes":
-        """Nothing larger than this, three rounds, and seconds of one: a quick try."""
+        """The same sizes for a quick try: nothing larger than `limit`, three rounds, and seconds of one."""
         smaller = {f.name: min(getattr(self, f.name), limit) for f in fields(self)}
         return Sizes(**{**smaller, "dimension": self.dimension, "rounds": min(3, limit), "seconds": 1})
 
@@ -87,8 +87,8 @@ class Material:
 
     @classmethod
     def of(cls, data: Path, dataset: Path | None, sizes: Sizes) -> "Material":
-        """The folder `dataset`, with the labels of its `products.csv`, `photos_train.csv` and `photos_val.csv` where it
-        has them; else the drawn shop."""
+        """Take the folder `dataset`, with the labels of its `products.csv`, `photos_train.csv` and `photos_val.csv` if
+        it has them; without a folder the drawn shop."""
         shop, packshots, photos = data / "sample", [], []
         if dataset is None:
             if not (shop / "photos.csv").exists():  # written last
@@ -106,16 +106,16 @@ class Material:
         return cls(name, catalog, packshots, photos, data / "bench" / "work", sizes)
 
     def pictures(self, count: int, size: int) -> Picture:
-        """So many catalog pictures as a network takes them, from the beginning again where there are not enough."""
+        """So many catalog pictures as a network takes them, repeated if there are not enough."""
         return prepared([shot.path for shot in islice(cycle(self.catalog), count)], size)
 
     @property
     def runtime(self) -> Runtime:
-        """Where converted networks are kept."""
+        """The engine, which keeps converted networks in `work`."""
         return Runtime(self.work / "networks")
 
     def sized(self, paths: Sequence[Path], pixels: Pixels) -> list[Path]:
-        """The same pictures, their middle, as JPEG files of that size, made once."""
+        """The middle of the same pictures as JPEG files of that size, made once."""
         folder = self.work / f"{pixels.width}x{pixels.height}"
         folder.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(cores()) as pool:
@@ -123,7 +123,7 @@ class Material:
 
     @property
     def questions(self) -> list[Path]:
-        """Photos to ask a server with."""
+        """Photos to query a server by."""
         return [shot.path for shot in (self.photos or self.catalog)[:32]]
 
 
@@ -133,7 +133,7 @@ def prepared(paths: Sequence[Path], size: int) -> Picture:
 
 
 def decoded(content: bytes, edge: int = MAX_EDGE) -> Picture:
-    """A picture, of which so many pixels are needed. Raises `CatalogError` where it is none."""
+    """Decode a picture of which so many pixels are needed. Raises `CatalogError` if it is none."""
     picture = decode(content, edge=edge)
     if isinstance(picture, Refusal):
         raise CatalogError(f"A picture cannot be used for a benchmark: {picture.detail}")
@@ -150,7 +150,7 @@ def _sized(folder: Path, pixels: Pixels, path: Path) -> Path:
 
 
 def _jpeg(picture: Picture, pixels: Pixels) -> bytes:
-    """A picture of that size. One that grows gets a camera's noise, without which its file would be too small."""
+    """A picture of that size as JPEG. An enlarged one gets a camera's noise; without it the file would be too small."""
     image = ImageOps.fit(Image.fromarray(picture), pixels, Image.Resampling.BICUBIC)
     if pixels.height > picture.shape[0]:
         image = Image.fromarray((np.asarray(image) + _noise(pixels)).clip(0, 255).astype(np.uint8))

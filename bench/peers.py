@@ -1,4 +1,4 @@
-"""Other ways to embed with a network's weights, each with its own defaults: what embedding is compared with.
+"""Peers of embedding: other ways to embed with a network's weights, each with its own defaults.
 
 OpenVINO and onnxruntime are called directly, with whole batches; TensorFlow is the engine that runs where OpenVINO
 cannot be had. Each is asked at the batch at which it is fastest.
@@ -28,25 +28,25 @@ _ASKED = 32  # pictures, to find the fastest
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another way to embed, and what it is called."""
+    """A way to embed, and its name."""
 
     name: str
     embed: Embed
 
 
 def batched(embed: Embed, batch: int) -> Embed:
-    """The same, so many pictures at a time."""
+    """The same peer, so many pictures at a time."""
     return lambda images: np.concatenate([embed(images[at : at + batch]) for at in range(0, len(images), batch)])
 
 
 def precision(network: Any) -> str:
-    """The numbers that our OpenVINO computes a network in here: `f32`, or `bf16`."""
+    """The numbers in which our OpenVINO computes a network here: `f32`, or `bf16`."""
     compiled = network._network._requests[0].get_compiled_model()
     return str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
 
 
 def openvino(network: Embedder, pictures: Picture) -> Peer:
-    """A converted network by OpenVINO called directly."""
+    """A peer that calls OpenVINO directly on a converted network."""
     model, size = core().read_model(network.files()[0]), network.spec.image_size
 
     def compiled(batch: int) -> Embed:
@@ -69,7 +69,7 @@ def keras(graph: Embed, pictures: Picture) -> Peer:
 
 
 def onnxruntime(clip: Clip, pictures: Picture) -> Peer:
-    """CLIP by onnxruntime. Raises `ModelError` where that is not installed."""
+    """CLIP by onnxruntime. Raises `ModelError` if that is not installed."""
     try:
         from onnxruntime import InferenceSession, SessionOptions
     except ImportError as error:
@@ -89,7 +89,7 @@ def onnxruntime(clip: Clip, pictures: Picture) -> Peer:
 
 
 def fastest(network: Embedder, pictures: Picture) -> Peer:
-    """Embedding alone: the fastest of those that can run EfficientNet-Lite2."""
+    """Embedding alone: the fastest peer that can run EfficientNet-Lite2."""
     few = pictures[:_ASKED]
     peers = [
         openvino(network, few),
@@ -101,7 +101,7 @@ def fastest(network: Embedder, pictures: Picture) -> Peer:
 
 
 def _at_best_batch(name: str, at: Callable[[int], Embed], pictures: Picture, batches: Sequence[int] = BATCHES) -> Peer:
-    """A peer at its fastest batch, of those that divide the pictures, or of all of them at once."""
+    """A peer at its fastest batch size, of those that divide the pictures, or of all at once."""
     sizes = [batch for batch in batches if len(pictures) % batch == 0] or [len(pictures)]
     peers = [Peer(f"{name}, batch {batch}", batched(at(batch), batch)) for batch in sizes]
     for peer, batch in zip(peers, sizes, strict=True):

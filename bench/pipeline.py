@@ -1,4 +1,4 @@
-"""`make index` as a whole: against embedding alone, again when nothing or little changed, and its memory."""
+"""Benchmarks of `make index`: beside embedding alone, again when nothing or little changed, and its memory."""
 
 import csv
 import os
@@ -36,14 +36,14 @@ _IMAGES = ["-m", "http.server", "{port}", "--bind", "127.0.0.1", "--protocol", "
 
 
 class Run(NamedTuple):
-    """How long a run took, and its memory."""
+    """The seconds and the memory of a run."""
 
     seconds: float
     memory: Peak
 
 
 def small_figures(material: Material) -> Iterator[Figure]:
-    """Small pictures: all figures of indexing. A run is long, so there are three rounds of it at the most."""
+    """Measure all figures of indexing with small pictures. A run is long, so there are at most three rounds."""
     rounds, wrong = [], ""
     with _shop(material, SMALL) as shop:
         for _ in range(_rounds(material)):
@@ -70,7 +70,7 @@ def small_figures(material: Material) -> Iterator[Figure]:
 
 
 def large_figures(material: Material) -> Iterator[Figure]:
-    """Large pictures, whose decoding takes longer."""
+    """Measure indexing large pictures, whose decoding takes longer."""
     rounds, wrong = [], ""
     with _shop(material, LARGE) as shop:
         for _ in range(_rounds(material)):
@@ -90,7 +90,7 @@ def _rounds(material: Material) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Shop:
-    """Pictures of one size in a `folder` that `images` serves, and what embeds them: `network`, and `alone` the fastest
+    """Pictures of one size in a `folder` that `images` serves, the `network` that embeds them, and `alone`, the fastest
     peer with the pictures that it is timed on."""
 
     work: Path
@@ -110,12 +110,12 @@ class _Shop:
         return self.work / "pictures"
 
     def run(self) -> Run:
-        """`make index` of all of it."""
+        """Run `make index` on all of it."""
         return index(self.data, self.shots, self.images)
 
     def first_run(self) -> tuple[Run, float]:
-        """The same into an empty folder, so that it converts the network, too; and how many pictures a second were
-        embedded alone before and after it."""
+        """Run it into an empty folder, so that it converts the network, too; also return how many pictures a second
+        were embedded alone before and after it."""
         shutil.rmtree(self.data, ignore_errors=True)
         peer, pictures = self.alone
         before = seconds(lambda: peer.embed(pictures))
@@ -123,16 +123,16 @@ class _Shop:
         return run, 2 * len(pictures) / (before + seconds(lambda: peer.embed(pictures)))
 
     def run_of_many(self, count: int) -> Run:
-        """The same of so many, in a folder of its own."""
+        """Run it on so many pictures, in a folder of its own."""
         more = _copies(self.pictures, range(len(self.shots), count), self.folder)
         return index(self.work / "many", [*self.shots, *more], self.images)
 
     def wrong(self) -> str:
-        """In what the last run's vectors differ from those of the same files embedded here, where they do."""
+        """Say how the last run's vectors differ from those of the same files embedded here, if they do."""
         return _wrong(self.data, self.folder, self.shots, self.network)
 
     def figure(self, whole: float, rate: float, bar: Bar, wrong: str, note: str = "") -> Figure:
-        """How fast runs were that took so long, to so many images a second embedded alone."""
+        """The figure of runs that took so long, beside so many images a second embedded alone."""
         count, peer = len(self.shots), f"embedding alone, {self.alone[0].name}"
         name = f"make index, {count:,} images of {self.pixels}"
         return Figure(name, count / whole, "images/s", peer, rate, bar, wrong, note)
@@ -156,7 +156,7 @@ def _shop(material: Material, pixels: Pixels) -> Iterator[_Shop]:
 
 
 def index(data: Path, shots: Sequence[Shot], images: str = "file://{path}") -> Run:
-    """`make index` of these pictures; `images` says where they lie. Raises `RunStopped` where that fails."""
+    """Run `make index` on these pictures; `images` says where they lie. Raises `RunStopped` if that fails."""
     data.mkdir(parents=True, exist_ok=True)
     catalog, log = data / "catalog.csv", data / "index.log"
     with catalog.open("w", newline="", encoding="utf-8") as file:
@@ -183,7 +183,8 @@ def indexed(material: Material) -> tuple[Path, Snapshot]:
 
 
 def _copies(shots: Sequence[Shot], numbers: range, folder: Path) -> list[Shot]:
-    """So many pictures, again under other ids and bytes where there are too few; paths are relative to the folder."""
+    """Make so many pictures, repeated under other ids and bytes if there are too few; paths are relative to the
+    folder."""
     folder.mkdir(parents=True, exist_ok=True)
     found = []
     for number in numbers:
@@ -196,7 +197,7 @@ def _copies(shots: Sequence[Shot], numbers: range, folder: Path) -> list[Shot]:
 
 
 def _change(path: Path) -> None:
-    """Other bytes, and a time that an HTTP server tells apart from the one before."""
+    """Change a file's bytes, and its time so that an HTTP server tells it apart from the one before."""
     later = path.stat().st_mtime + 10
     path.write_bytes(path.read_bytes() + b"changed")
     os.utime(path, (later, later))
@@ -208,7 +209,7 @@ def _vectors(data: Path) -> Vectors:
 
 
 def _wrong(data: Path, folder: Path, shots: Sequence[Shot], network: Embedder) -> str:
-    """In what a run's vectors differ from those of the same files embedded here, where they do."""
+    """Say how a run's vectors differ from those of the same files embedded here, if they do."""
     count = Snapshot.current(data, PARTITION).manifest.count
     if count != len(shots):
         return f"{count} of {len(shots)} images were indexed"

@@ -1,4 +1,4 @@
-"""Other processes: commands that listen on loopback while they are needed, and what memory a process takes."""
+"""Run other processes: commands that listen on loopback while they are needed; and measure a process's memory."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ _SELDOM = 10  # of so many looks at a process, one is at what it started, too: t
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process that listens, and how many seconds it took until it was ready."""
+    """A process that listens, and the seconds until it was ready."""
 
     port: int
     pid: int
@@ -31,7 +31,7 @@ class Running:
 def running(
     command: Sequence[str], ready: Callable[[int], bool], told: Mapping[str, str] | None = None, **how: Any
 ) -> Iterator[Running]:
-    """A command, the port put in for `{port}`, from when it is ready. Raises `RunStopped` where it never is."""
+    """Run a command with the port in place of `{port}`, from when it is ready. Raises `RunStopped` if it never is."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -52,7 +52,7 @@ def running(
 
 
 def accepts(port: int) -> bool:
-    """Whether anybody listens there."""
+    """Whether a process listens on the port."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:
@@ -61,12 +61,12 @@ def accepts(port: int) -> bool:
 
 
 def resident(pid: int) -> float:
-    """MB of a process and all below it, what several have in common counted once."""
+    """The MB of a process and all below it, shared memory counted once."""
     return _megabytes(f"/proc/{pid}/smaps_rollup", "Pss") + sum(map(resident, _children(pid)))
 
 
 class Peak(NamedTuple):
-    """The most MB that a process has at a time, and the largest of those that it starts."""
+    """The most MB that a process had at a time, and those of the largest process that it starts."""
 
     own: float
     below: float
@@ -88,7 +88,7 @@ def peak(process: "subprocess.Popen[bytes]") -> Peak:
 
 
 def _children(pid: int) -> list[int]:
-    """Those that any thread of it started."""
+    """The processes that any thread of it started."""
     found = list[int]()
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):  # it ends at this moment

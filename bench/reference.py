@@ -1,4 +1,4 @@
-"""The networks as Keras has them, nothing folded or frozen: what embedding is compared with, and checked against."""
+"""The networks as Keras has them, nothing folded or frozen: the reference to compare embedding with."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +21,8 @@ _LITE2 = ((1, 1), (3, 2), (3, 2), (4, 2), (4, 1), (5, 2), (1, 1))
 
 
 def reference(name: str, weights: Path | None) -> tuple[Embed, Embed]:
-    """A network of Keras's by its weights file, or EfficientNet-Lite2 layer by layer by those of its package; two ways:
-    as a graph that takes a batch, and as the first library's loop, which asks Keras for one picture after another."""
+    """A network of Keras's by its weights file, or EfficientNet-Lite2 layer by layer by those of its package, in two
+    ways:"""
     model, prepare = _lite2() if weights is None else _application(name, weights)
     tf = tensorflow()
 
@@ -38,7 +38,7 @@ def reference(name: str, weights: Path | None) -> tuple[Embed, Embed]:
 
 
 def made_up_weights(name: str, folder: Path) -> Path:
-    """Weights drawn at random, the same every time: they cost the same to compute with as those that were learned."""
+    """Draw weights at random, the same every time; they cost the same to compute with as learned ones."""
     path = folder / f"{name}.weights.h5"
     if not path.exists():
         keras = tensorflow().keras
@@ -50,7 +50,7 @@ def made_up_weights(name: str, folder: Path) -> Path:
 
 
 def matrix_product(side: int) -> tuple[str, Callable[[], object]]:
-    """A product of two square matrices, as fast as this processor does it, and of what kind: bfloat16 where it has
+    """A product of two square matrices, as fast as this processor does it, and its kind: bfloat16 if it has
     instructions for that."""
     tf = tensorflow()
     kind = "bfloat16" if in_hardware() else "float32"

@@ -1,4 +1,4 @@
-"""What a benchmark leaves: a table in Markdown, JSON for programs, and a plot."""
+"""The report of a benchmark: a table in Markdown, JSON for programs, and a plot."""
 
 import json
 import os
@@ -25,7 +25,7 @@ _ROW, _LABEL, _BAR = 22, 480, 150  # the plot's pixels: a row's height, its labe
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, the instructions that matter, library versions, and how busy the machine is already."""
+    """Describe the machine: processor, cores, the instructions that matter, library versions, and its load."""
     cpuinfo = Path("/proc/cpuinfo").read_text()
     name, flags = (re.search(rf"^{field}\s*: (.+)$", cpuinfo, re.MULTILINE) for field in ("model name", "flags"))
     return {
@@ -40,13 +40,13 @@ def machine() -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The figures of one run, and the machine that they were seen on."""
+    """The figures of one run, and the machine that they were measured on."""
 
     machine: Mapping[str, Any]
     figures: Sequence[Figure]
 
     def table(self) -> str:
-        """For a terminal, and for a page."""
+        """The table for a terminal, and for a page."""
         rows = [_HEADINGS, *map(cells, self.figures)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         rows.insert(1, tuple("-" * width for width in widths))
@@ -54,7 +54,7 @@ class Report:
         return "{cpu}, {cores} cores, load average {load[0]}\n\n".format(**self.machine) + "".join(lines)
 
     def plot(self) -> str:
-        """Each figure as a bar of what was seen to what was asked for, as SVG: longer is better."""
+        """Plot each figure's ratio to its bar as SVG: a longer bar is better."""
         asked = [figure for figure in self.figures if figure.bar]
         width, height = _LABEL + 2 * _BAR + 20, _ROW * (len(asked) + 1)
         parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">']
@@ -91,7 +91,7 @@ def cells(figure: Figure) -> tuple[str, ...]:
 
 
 def _number(value: float | None) -> str:
-    """Three digits that matter."""
+    """A number with three digits."""
     return "" if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

@@ -1,4 +1,4 @@
-"""Vectors -> answers: our store against FAISS called directly, and product -> products against other engines."""
+"""Benchmarks of searching: our store beside FAISS called directly, and product -> products beside other engines."""
 
 import shutil
 import time
@@ -26,7 +26,7 @@ Answers = Sequence[Sequence[int]]
 
 
 def store_figures(material: Material) -> Iterator[Figure]:
-    """The store that a snapshot of that many vectors gets, against FAISS's exact index."""
+    """Measure the store that a snapshot of that many vectors gets, beside FAISS's exact index."""
     folder, sizes = material.work / "store", material.sizes
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -50,7 +50,7 @@ def store_figures(material: Material) -> Iterator[Figure]:
 
 
 def product_figures(material: Material) -> Iterator[Figure]:
-    """Product -> products from a snapshot: called directly against libraries, over HTTP against servers."""
+    """Measure product -> products from a snapshot: called directly beside libraries, over HTTP beside servers."""
     sizes = material.sizes
     data, snapshot = snapshot_of(material.work, sizes.few)
     vectors, _ = clustered(sizes.few)
@@ -86,7 +86,7 @@ FIGURES = (store_figures, product_figures)
 
 
 def _race(ours: Search, theirs: Search, questions: Sequence[int]) -> tuple[tuple[float, Answers], ...]:
-    """The same questions to both, in turns: of each the median milliseconds, and the answers."""
+    """Ask both the same queries in turns; return the median milliseconds and the answers of each."""
     seen: tuple[list[tuple[float, Sequence[int]]], ...] = ([], [])
     for question in questions:
         for search, kept in zip((ours, theirs), seen, strict=True):
@@ -101,7 +101,7 @@ def _over_http(connection: HTTPConnection, path: str, row: int) -> list[int]:
 
 
 def _recall(answers: Answers, truth: Answers) -> float:
-    """How many of the true answers are among these."""
+    """The share of the true answers that are among these."""
     return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(answers, truth, strict=True)]))
 
 

@@ -1,4 +1,5 @@
-"""Answers over HTTP: against a route of fixed bytes under the same gunicorn, and against calling the code directly."""
+"""Benchmarks of answers over HTTP: beside a route of fixed bytes under the same gunicorn, and beside calling the code
+directly."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ _SEARCH = f"/v1/{PARTITION}/search"
 
 
 def product_figures(material: Material) -> Iterator[Figure]:
-    """Product -> products under load: against fixed bytes, and from a large snapshot against a small one."""
+    """Measure product -> products under load: beside fixed bytes, and from a large snapshot beside a small one."""
     sizes = material.sizes
     name, more = (f"product -> products, {count:,} products" for count in (sizes.few, sizes.many))
     (small, few), (large, many) = (snapshot_of(material.work, count) for count in (sizes.few, sizes.many))
@@ -62,7 +63,7 @@ def product_figures(material: Material) -> Iterator[Figure]:
 
 
 def photo_figures(material: Material) -> Iterator[Figure]:
-    """Photo -> products: one client against the code called directly, eight against embedding alone."""
+    """Measure photo -> products: one client beside the code called directly, eight beside embedding alone."""
     sizes, photos, (data, snapshot) = material.sizes, material.questions, indexed(material)
     network, phone = snapshot.load_embedder(), material.sized(photos[:_PHONES], PHONE)
     batch = prepared(list(islice(cycle(photos), CONNECTIONS)), snapshot.spec.image_size)
@@ -91,7 +92,7 @@ class _Asking:
     rounds: int
 
     def figure(self, what: str, photos: Sequence[Path], bar: Bar | None = None) -> Figure:
-        """The p50 of both."""
+        """The figure of the p50 of both."""
         contents = [photo.read_bytes() for photo in photos]
         ours, directly = cycle(contents), cycle(contents)
         with connected(self.server.port) as connection:
@@ -105,7 +106,7 @@ class _Asking:
         return Figure(name, 1000 * mine, "ms", peer, 1000 * theirs, bar, self.wrong(photos), note)
 
     def wrong(self, photos: Sequence[Path]) -> str:
-        """Whether a served answer is another one than the code gives."""
+        """Whether a served answer differs from the code's."""
         with connected(self.server.port) as connection:
             for photo in photos:
                 found = similar_to_photo(self.snapshot, self.network, photo.read_bytes())
@@ -118,14 +119,14 @@ FIGURES = (product_figures, photo_figures)
 
 
 def _paths(snapshot: Snapshot) -> list[str]:
-    """Questions about products from all over the snapshot."""
+    """URLs of products from all over the snapshot."""
     count = snapshot.products.count
     asked = np.random.default_rng(3).choice(count, min(_ASKED, count), replace=False)
     return [f"/v1/{snapshot.manifest.partition}/products/p{product}/similar?k=10" for product in asked.tolist()]
 
 
 def _wrong(server: Running, snapshot: Snapshot) -> str:
-    """In what served answers differ from the neighbours that are known, where they do."""
+    """Say how served answers differ from the known neighbours, if they do."""
     with connected(server.port) as connection:
         for path in _paths(snapshot)[:_CHECKED]:
             near = snapshot.neighbour_table.rows[int(path.split("/")[5][1:]), :10].tolist()

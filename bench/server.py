@@ -1,4 +1,4 @@
-"""Servers to ask: ours, and the least that Flask can do, fixed bytes, under the same gunicorn configuration."""
+"""Servers to measure: ours, and the least that Flask can do, fixed bytes, under the same gunicorn configuration."""
 
 import http.client
 import json
@@ -55,14 +55,14 @@ def served(
     photo: bytes | None = None,
     options: Mapping[str, str] | None = None,
 ) -> AbstractContextManager[Running]:
-    """`make serve` over a data folder, from when it answers 200 there, to a photo where one is given."""
+    """Run `make serve` over a data folder, from when it answers 200 there, and to a photo if one is given."""
     command = [sys.executable, "-m", "server", "--data", str(data), "--workers", str(workers), "--port", "{port}"]
     return running(command, lambda port: _answers(port, until, photo), options)
 
 
 @contextmanager
 def served_to_keys(data: Path, workers: int) -> Iterator[tuple[Running, str]]:
-    """`make serve` with KEYS, and with a RATE that nobody reaches; a key that opens it comes with it."""
+    """Run `make serve` with KEYS, and with a RATE that nobody reaches; yield a key that opens it, too."""
     with tempfile.TemporaryDirectory() as folder:
         keys = f"{folder}/keys.json"
         add = [sys.executable, "-m", "server", "keys", "add", "bench", "--keys", keys]
@@ -74,7 +74,7 @@ def served_to_keys(data: Path, workers: int) -> Iterator[tuple[Running, str]]:
 
 @contextmanager
 def served_bytes(body: bytes, workers: int) -> Iterator[Running]:
-    """The route of these bytes."""
+    """Serve these bytes by the route."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "body"
         path.write_bytes(body)
@@ -85,7 +85,7 @@ def served_bytes(body: bytes, workers: int) -> Iterator[Running]:
 
 
 def fixed(path: str) -> Flask:
-    """What gunicorn runs: the file's bytes at `/fixed`."""
+    """The application for gunicorn: the file's bytes at `/fixed`."""
     app = Flask(__name__, static_folder=None)
     body = Path(path).read_bytes()
 
@@ -104,14 +104,14 @@ def connected(port: int) -> Iterator[http.client.HTTPConnection]:
 
 
 def ask(connection: http.client.HTTPConnection, path: str, photo: bytes | None = None) -> tuple[int, bytes]:
-    """Status and body."""
+    """Ask once; return status and body."""
     connection.request("POST" if photo else "GET", path, photo)
     answer = connection.getresponse()
     return answer.status, answer.read()
 
 
 def products(connection: http.client.HTTPConnection, path: str, photo: bytes | None = None) -> list[str]:
-    """The product ids of an answer. Raises `RunStopped` where there is none."""
+    """The product ids of an answer. Raises `RunStopped` if there is none."""
     status, body = ask(connection, path, photo)
     if status != 200:
         raise RunStopped(f"The server answers {status} to {path}: {body[:200]!r}")
@@ -119,7 +119,7 @@ def products(connection: http.client.HTTPConnection, path: str, photo: bytes | N
 
 
 def load(port: int, paths: Sequence[str], seconds: int, photos: Sequence[Path] = (), key: str = "") -> Load:
-    """Ask by eight connections of `wrk` for so long. Raises `RunStopped` where any answer is not 200."""
+    """Ask by eight connections of `wrk` for so long. Raises `RunStopped` if any answer is not 200."""
     with tempfile.TemporaryDirectory() as folder:
         names = [f"{folder}/{name}" for name in ("ask.lua", "paths", "photos")]
         for name, text in zip(names, (_WRK, "\n".join(paths), "\n".join(map(str, photos))), strict=True):

@@ -114,7 +114,7 @@ def snapshots(department: str, domain: str, **options: Any) -> None:
 @main.command()
 @rollback_options
 def rollback(department: str, domain: str, to: str | None, **options: Any) -> None:
-    """Go back to the snapshot before, or to the one given: in the depot where DEPOT is given, else on this host."""
+    """Go back to the snapshot before, or to the one given: in the depot with DEPOT, else on this host."""
     Shipping(Partition(department, domain), **options).rollback(_console, to)
 
 
@@ -128,7 +128,7 @@ def ship(department: str, domain: str, host: str, ssh: str, **options: Any) -> N
 @main.command()
 @demo_options
 def demo(data: Path, dataset: Path | None) -> None:
-    """Show it all on a drawn sports shop, or on a folder of pictures."""
+    """Run the whole demo on a drawn sports shop, or on a folder of pictures."""
     from indexer.demo.demo import demo as run_demo  # it and what it draws with are loaded for nothing else
 
     run_demo(data, dataset, _console)

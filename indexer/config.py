@@ -28,7 +28,7 @@ DEFAULT_IMAGE_URL = "https://contents.mediadecathlon.com/p{id}/sq/{id}.jpg?f={si
 
 @dataclass(frozen=True, slots=True)
 class IndexConfig:
-    """What one run is to do."""
+    """The options of one run."""
 
     partition: Partition
     data: Path
@@ -204,7 +204,7 @@ def config(
     keep: int = 1,
     signing_key: str | None = None,
 ) -> IndexConfig:
-    """The options as one frozen object. Raises `ConfigError` where one is wrong."""
+    """The options as one frozen object. Raises `ConfigError` if one is wrong."""
     partition = Partition(department, domain)
     return IndexConfig(
         partition=partition,

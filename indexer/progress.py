@@ -10,7 +10,7 @@ _LOG_EVERY = 10.0
 
 
 class Bar:
-    """`with Bar("images", total) as bar: bar.advance()`."""
+    """A bar of progress: `with Bar("images", total) as bar: bar.advance()`."""
 
     def __init__(self, what: str, total: float) -> None:
         self._what, self._total, self._done = what, total, 0.0
@@ -38,7 +38,7 @@ class Bar:
         self._progress.stop()
 
     def advance(self, by: float = 1) -> None:
-        """So many more are done."""
+        """Count so many more as done."""
         self._done += by
         now = time.monotonic()
         rate = self._done / max(now - self._started, 1e-9)

@@ -32,7 +32,7 @@ from shared.vectors.unit import Vectors
 
 
 def index(config: IndexConfig, console: Console) -> str | None:
-    """Do a whole run. Returns the id of the new snapshot, None where nothing changed. Raises `SimilarityError`."""
+    """Do a whole run. Returns the id of the new snapshot, or None if nothing changed. Raises `SimilarityError`."""
     embedder = load(config.model, config.weights, config.runtime)
     catalog = config.source.read(config.limit)
     with PartitionFolder(config.data, config.partition).exclusive(), Cache(config.data) as cache:
@@ -41,15 +41,15 @@ def index(config: IndexConfig, console: Console) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class UserPhotos:
-    """Photos that shoppers took: the raw vectors `(n, d)` of those to learn from, None where there are none; and the
-    bytes of some others, to set the verdicts by."""
+    """Photos that shoppers took: the raw vectors `(n, d)` of those to learn from, None if there are none; and the bytes
+    of some others, to fit the verdicts by."""
 
     raw: Vectors | None = None
     held_out: Sequence[bytes] = ()
 
 
 class Run:
-    """The steps of a run. Hold the partition's lock meanwhile."""
+    """The steps of a run. The caller holds the partition's lock."""
 
     def __init__(self, config: IndexConfig, embedder: Embedder, cache: Cache, console: Console) -> None:
         self._config, self._embedder, self._cache, self._console = config, embedder, cache, console
@@ -82,7 +82,7 @@ class Run:
         return snapshot_id
 
     def read_user_photos(self) -> UserPhotos:
-        """Embed the shoppers' photos, and hold some out where there are enough."""
+        """Embed the shoppers' photos, and hold some out if there are enough."""
         folder = self._config.user_photos
         if not (self._config.learned and folder):
             return UserPhotos()
@@ -97,7 +97,7 @@ class Run:
         return UserPhotos(found.raw[order[PHOTOS:]], held_out)
 
     def digest(self, indexed: Indexed, photos: UserPhotos) -> str:
-        """A digest of all that a snapshot is made from, so that the same need not be made twice."""
+        """A digest of all inputs of a snapshot, so that the same one need not be made twice."""
         digest = hashlib.sha256()
         config = self._config
         settings = [metadata.version("image-similarity"), config.store, config.learned, str(self._embedder.spec)]
@@ -108,7 +108,7 @@ class Run:
         return digest.hexdigest()
 
     def made_from(self, source: CatalogPart) -> str | None:
-        """The id of the current snapshot where it is whole and made from the same."""
+        """The id of the current snapshot if it is whole and made from the same inputs."""
         try:
             current = Snapshot.current(self._config.data, self._config.partition, self._config.signing_key)
         except SnapshotError:
@@ -116,7 +116,7 @@ class Run:
         return current.id if current.manifest.catalog.material == source.material else None
 
     def choose_metric(self, indexed: Indexed, photos: UserPhotos) -> Metric:
-        """The space to search: what the catalog teaches, or the network's own."""
+        """Choose the space to search: the one that the catalog teaches, or the network's own."""
         if not self._config.learned:
             return Metric.plain(indexed.raw, indexed.plain)
         return learn(indexed.raw, indexed.groups.owners, indexed.plain, photos.raw)
@@ -137,7 +137,7 @@ class Run:
         calibration: Calibration,
         faults: Sequence[health.Finding],
     ) -> str:
-        """Write the snapshot and return its id. It does not serve yet."""
+        """Write the snapshot, which does not serve yet, and return its id."""
         config, report = self._config, indexed.report
         draft = Draft(
             partition=config.partition,
@@ -170,7 +170,7 @@ class Run:
         calibration: Calibration,
         faults: Sequence[health.Finding],
     ) -> None:
-        """Say what was made, and publish the catalog's health."""
+        """Print the result of the run, and publish the catalog's health."""
         data, partition = self._config.data, self._config.partition
         if indexed.report.refused:
             refused = self._folder.snapshot(snapshot_id) / "refused.csv"
@@ -182,7 +182,7 @@ class Run:
         self._say(health.publish(folder, faults, self._cache.picture))
 
     def publish(self, snapshot_id: str) -> None:
-        """Make the new snapshot the one that serves, unless it is worse than that. Raises `RunStopped`."""
+        """Make the new snapshot the one that serves, unless it is worse than that one. Raises `RunStopped`."""
         config = self._config
         new = Snapshot(self._folder.snapshot(snapshot_id))
         try:

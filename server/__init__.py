@@ -1,1 +1,1 @@
-"""Snapshots -> answers over HTTP."""
+"""Answer from snapshots over HTTP."""

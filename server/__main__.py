@@ -1,4 +1,5 @@
-"""The command line: `python -m server --data ./data --port 8000` serves; `similar` and `search` ask from here."""
+"""The command line: `python -m server --data ./data --port 8000` serves; `similar` and `search` answer in the
+terminal."""
 
 import os
 import sys

@@ -81,7 +81,7 @@ def create_app(
     fetch: Callable[[str], bytes] | None = None,
     turns: PhotoQueue | None = None,
 ) -> Flask:
-    """The WSGI application over these snapshots. `fetch` has the bytes of a photo's URL."""
+    """Build the WSGI application over these snapshots. `fetch` returns the bytes of a photo's URL."""
     config = config or ServerConfig()
     processes = Processes(config.processes) if config.processes else None
     app = OpenAPI(
@@ -116,7 +116,7 @@ def create_app(
 
 
 def serve() -> Flask:
-    """What gunicorn runs in each worker: the application over a data folder, following its snapshots."""
+    """Build the application of a gunicorn worker: over a data folder, following its snapshots."""
     config = ServerConfig.from_environment()
     follow(config)
     refused_before = partial(problems, config.data) if config.depot else dict
@@ -129,14 +129,14 @@ def serve() -> Flask:
 
 
 class _IdConverter(BaseConverter):
-    """Product ids may hold any character, slashes too."""
+    """A product id in a path, which may hold any character, slashes too."""
 
     regex = "(?s:.+?)"
     part_isolating = False
 
 
 class _ProductConverter(_IdConverter):
-    """The id of a product that is put or deleted: of none that reads like a question about another."""
+    """The id of a product that is put or deleted, which must not read like a request about another."""
 
     regex = r"(?s:(?!.*/(?:similar|image|pins)\Z).+?)"
 
@@ -152,7 +152,7 @@ def _compress(app: Flask) -> None:
 
 
 def _add_middleware(app: Flask, snapshots: Snapshots, config: ServerConfig, processes: Processes | None) -> None:
-    """Put in front of Flask what needs no Flask, the innermost first."""
+    """Put the WSGI middleware in front of Flask, the innermost first."""
     wsgi = app.wsgi_app
     if not traces_wanted():  # which are of requests that Flask answers
         wsgi = FastPath(wsgi, partial(like_product, snapshots))

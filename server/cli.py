@@ -1,4 +1,4 @@
-"""The commands that search from the terminal: after a product or a photo, without a server."""
+"""`similar` and `search` in the terminal, over the snapshots of the data folder. No server is needed."""
 
 import sys
 import tempfile
@@ -107,5 +107,5 @@ def _note(answer: Hit) -> str:
 
 
 def _plain(text: str) -> Text:
-    """A catalog's text as it stands: no markup, and nothing that a terminal obeys."""
+    """A catalog's text without markup, and without anything that a terminal obeys."""
     return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text))

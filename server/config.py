@@ -28,17 +28,17 @@ def _option(name: str, help: str, default: Any = None, kind: Any = None) -> clic
 
 
 def tell_workers(processes: Path, metrics: Path) -> None:
-    """Let the processes that this one starts from now on know the folder that they share, and count in it."""
+    """Tell the processes that this one starts from now on their shared folder, and where to count."""
     os.environ[_PROCESSES], os.environ[_METRICS] = str(processes), str(metrics)
 
 
 def metrics_folder() -> str | None:
-    """Where the processes of this server count, or None where there is one only."""
+    """The folder in which the processes of this server count, or None if there is one only."""
     return os.environ.get(_METRICS)
 
 
 def traces_wanted() -> bool:
-    """Whether OpenTelemetry is told where to send traces; its own variables say the rest."""
+    """Whether OpenTelemetry has an address to send traces to; its own variables say the rest."""
     return "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ
 
 
@@ -71,7 +71,7 @@ OPTIONS = [
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """What to serve, where, and whom to trust."""
+    """The options of a server."""
 
     data: Path = Path("data")
     host: str = "127.0.0.1"
@@ -93,7 +93,7 @@ class ServerConfig:
 
     @property
     def photos_at_once(self) -> int:
-        """Photos that all workers embed at the same time, each with the threads of `runtime`: one more than the
+        """How many photos all workers embed at the same time, each with the threads of `runtime`: one more than the
         cores hold, so that they have work while one's last view ends."""
         return cores() // self.runtime.threads + 1
 
@@ -104,13 +104,13 @@ class ServerConfig:
 
     @classmethod
     def from_environment(cls) -> "ServerConfig":
-        """What the command was told. For gunicorn's processes."""
+        """Read the options from the environment, for gunicorn's processes."""
         processes = os.environ.get(_PROCESSES)
         options = click.Command("serve", params=[*OPTIONS]).make_context("serve", []).params
         return cls(**options, processes=Path(processes) if processes else None)
 
     def environment(self) -> Mapping[str, str]:
-        """This process's environment, and all of this in it."""
+        """This process's environment with these options in it."""
         told = {f.name: getattr(self, f.name) for f in fields(self)}
         kept = {f"SIMILARITY_{name.upper()}": str(value) for name, value in told.items() if value is not None}
         return {**os.environ, **kept}

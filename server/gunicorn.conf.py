@@ -24,7 +24,7 @@ proc_name = "image-similarity"
 
 
 def when_ready(server: Any) -> None:
-    """SIGHUP looks for new snapshots, and does not restart the workers.
+    """Make SIGHUP look for new snapshots, without a restart of the workers.
 
     A client that sends nothing for 5 seconds loses its thread. Connections inherit this from their listener.
     """
@@ -44,7 +44,7 @@ def when_ready(server: Any) -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """What a worker counted stays, for counts do not fall; but it no longer counts as a worker."""
+    """Keep the counts of a worker that ended, for counts do not fall; but count it no longer as a worker."""
     from prometheus_client.multiprocess import mark_process_dead  # only now does it know where processes count
 
     mark_process_dead(worker.pid)
@@ -52,12 +52,12 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """Remove the shared folder where the master was killed."""
+    """Remove the shared folder if the master was killed."""
     if os.getppid() != worker.ppid:
         server.processes.end()
 
 
 def on_exit(server: Any) -> None:
-    """The workers have ended."""
+    """Remove the shared folder after the workers have ended."""
     if hasattr(server, "processes"):
         server.processes.end()

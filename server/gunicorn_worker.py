@@ -1,4 +1,4 @@
-"""The class of gunicorn's workers: its threaded worker, with another way to share connections and to close them."""
+"""The class of gunicorn's workers: its threaded worker, which shares and closes connections in another way."""
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +10,8 @@ _STEP, _MOST_STEPS = 0.0001, 5  # seconds for each connection that a worker has
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """`accept` and `finish_request` run in the thread that accepts connections, so whatever waits there stops all."""
+    """A threaded worker. `accept` and `finish_request` run in the thread that accepts connections, so any wait in them
+    stops all."""
 
     def init_process(self) -> None:
         self._closing = ThreadPoolExecutor(8, "close")
@@ -22,7 +23,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().accept(listener)
 
     def finish_request(self, conn: Any, fs: "Future[Any]") -> None:
-        """Say goodbye to a client beside this thread, where gunicorn 27 waits up to 2 seconds for each."""
+        """Close a client's connection beside this thread, where gunicorn 27 waits up to 2 seconds for each."""
         if fs.cancelled() or fs.exception() or fs.result():
             super().finish_request(conn, fs)
         else:

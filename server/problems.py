@@ -1,4 +1,4 @@
-"""RFC 9457 problems: the one shape of every error, whether a route answers or what is in front of the routes."""
+"""RFC 9457 problems: the one shape of every error, of routes and of middleware."""
 
 import json
 

@@ -1,1 +1,1 @@
-"""What the indexer and the server both need. Knows neither of them."""
+"""Code that the indexer and the server both need. It knows neither of them."""

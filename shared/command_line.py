@@ -1,4 +1,4 @@
-"""What the command lines of the packages have in common: a default command, and errors as one sentence."""
+"""The common parts of the command lines: a default command, and errors as one sentence."""
 
 import sqlite3
 import sys
@@ -10,7 +10,7 @@ from shared.errors import SimilarityError
 
 
 class DefaultGroup(click.Group):
-    """A group of commands. Without a command's name, `default` is meant."""
+    """A group of commands, which runs `default` if no command is named."""
 
     def __init__(self, *arguments: Any, default: str, **options: Any) -> None:
         super().__init__(*arguments, **options)

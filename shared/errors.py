@@ -21,7 +21,7 @@ Every message is a sentence that names the thing, the reason and, where there is
 
 
 class SimilarityError(Exception):
-    """The root: `except SimilarityError` catches all that the product raises on purpose."""
+    """The root: `except SimilarityError` catches every error that the product raises on purpose."""
 
 
 class ConfigError(SimilarityError):
@@ -33,7 +33,7 @@ class CatalogError(SimilarityError):
 
 
 class ModelError(SimilarityError):
-    """A network or its weights cannot be had."""
+    """A network or its weights cannot be loaded."""
 
 
 class SnapshotError(SimilarityError):
@@ -41,15 +41,15 @@ class SnapshotError(SimilarityError):
 
 
 class DepotError(SimilarityError):
-    """A depot cannot be reached or lacks what it should have, or another publisher was faster."""
+    """A depot cannot be reached or lacks an object, or another publisher was faster."""
 
 
 class RunStopped(SimilarityError):
-    """The run lost more than it may; nothing was published."""
+    """The run lost more images than it may, or failed; nothing was published."""
 
 
 class QuestionError(SimilarityError):
-    """A question that has no answer."""
+    """A request that has no answer."""
 
 
 class UnknownPartition(QuestionError):

@@ -11,7 +11,8 @@ _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Partition:
-    """`Partition("371", "0341")`: ice hockey at decathlon.ca. Ids are text: `0341` keeps its zero."""
+    """A department of a domain: `Partition("371", "0341")` is ice hockey at decathlon.ca. Ids are text: `0341` keeps
+    its zero."""
 
     department: str
     domain: str

@@ -1,11 +1,11 @@
-"""Why one item was left out: a closed list of kinds, and the value that carries one."""
+"""Refusals: a closed list of kinds, and the value that carries one for one item."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """Every reason for which a catalog row, or a photo, can be refused."""
+    """The kinds of refusal of a catalog row, or a photo."""
 
     # the row
     MISSING_ID = "missing_id"

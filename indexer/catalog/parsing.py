@@ -1,4 +1,4 @@
-"""Bytes of a catalog file -> rows. Pure: where the bytes come from is `sources`' business."""
+"""Parse the bytes of a catalog file into rows. Pure: `sources` knows where the bytes come from."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ class CatalogRow:
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """A row that is not in the index, and why."""
+    """A row that is not in the index, and the reason."""
 
     row: CatalogRow
     refusal: Refusal
@@ -43,7 +43,8 @@ class RefusedRow:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """`rows` can be indexed; `refused` are rows that cannot, already at the reading. Together they are all rows."""
+    """The rows of a catalog: `rows` can be indexed; `refused` cannot, which reading them showed. Together they are all
+    rows."""
 
     uri: str
     etag: str
@@ -57,7 +58,7 @@ class Catalog:
 
 
 def parse_catalog(data: bytes, uri: str, etag: str = "", limit: int | None = None) -> Catalog:
-    """Read a CSV catalog, gzipped or not; of its rows the first `limit`.
+    """Read a CSV catalog, gzipped or not, or its first `limit` rows.
 
     The separator is the one of `;`, `,`, `|` and tab that yields the columns `product_id_model` and `id`. The text is
     UTF-8, with or without a byte order mark, else UTF-16 by its mark, else Latin-1. Raises `CatalogError`, naming the
@@ -83,7 +84,7 @@ def parse_catalog(data: bytes, uri: str, etag: str = "", limit: int | None = Non
 
 
 def checked(rows: Iterable[CatalogRow], uri: str, etag: str, columns: Sequence[str]) -> Catalog:
-    """Set aside rows without an id and repeated rows. Raises `CatalogError` where there are no rows at all."""
+    """Set aside rows without an id and repeated rows. Raises `CatalogError` if there are no rows at all."""
     kept: dict[tuple[str, str], CatalogRow] = {}
     refused: list[RefusedRow] = []
     for row in rows:

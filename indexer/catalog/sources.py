@@ -1,4 +1,4 @@
-"""Where catalogs come from: S3, a file, or a folder of pictures."""
+"""Sources of catalogs: S3, a file, or a folder of pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ class Source:
         return cls(uri, UrlTemplate(image_url or default_url))
 
     def read(self, limit: int | None = None) -> Catalog:
-        """Read the catalog. Raises `CatalogError` where it is missing or cannot be read as one."""
+        """Read the catalog. Raises `CatalogError` if it is missing or cannot be read as one."""
         if self.uri.startswith("s3://"):
             data, etag = _read_s3(self.uri)
             catalog = parse_catalog(data, self.uri, etag, limit)

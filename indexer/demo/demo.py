@@ -1,4 +1,4 @@
-"""`make demo`: the whole way that production takes, on a drawn shop or on the user's own pictures, then it ends.
+"""`make demo`: index, serve and search a drawn shop or the user's own pictures as production does, then end.
 
 Catalog, `make index`, gunicorn, both questions over HTTP, and a page of the answers.
 """
@@ -48,7 +48,8 @@ class _Photo:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What to index and what to ask. `folder` is where the pictures lie; `products`: to ask, with a picture."""
+    """What to index and which queries to send. `folder` has the pictures; `products` are queries, each with a
+    picture."""
 
     partition: Partition
     folder: Path
@@ -155,7 +156,7 @@ def _ask(url: str, photo: bytes | None = None) -> list[dict[str, Any]]:
 
 
 def _similar(base: str, job: _Job, console: Console) -> Section:
-    """The first question, for some products."""
+    """Search by some products."""
     console.print("\nWhich products look most like this product?", style="bold")
     rows = []
     for product, picture in job.products.items():
@@ -166,7 +167,7 @@ def _similar(base: str, job: _Job, console: Console) -> Section:
 
 
 def _search(base: str, job: _Job, console: Console) -> Section:
-    """The second question, for photos whose product is known."""
+    """Search by photos whose product is known."""
     console.print("\nWhich products look most like this photo?", style="bold")
     rows, right = [], 0
     for photo in job.photos:

@@ -1,4 +1,4 @@
-"""What the sample's products are drawn with: a `Design` says what makes a product itself, a `Sheet` takes its shapes.
+"""Draw the sample's products: a `Design` has the traits of one product, a `Sheet` takes its shapes.
 
 Coordinates are 0 to 100 from the top left corner, whatever the pixels. Shapes are filled from the back to the
 front; light falls from the top left, on every shape alike.
@@ -58,7 +58,7 @@ PATTERNS = ("plain", "stripes", "hoops", "band", "chevron", "dots", "halves", "f
 
 
 def _weights(d: Design, u: Floats, v: Floats, t: float) -> tuple[Floats, Floats]:
-    """How much of the second colour, and then of the accent, there is at `u`, `v`."""
+    """The shares of the second colour, and then of the accent, at `u`, `v`."""
 
     def edge(inside: Floats) -> Floats:
         return np.asarray(np.clip(inside / 0.2 + 0.5, 0, 1))
@@ -102,7 +102,7 @@ def _weights(d: Design, u: Floats, v: Floats, t: float) -> tuple[Floats, Floats]
 
 
 def points(text: str) -> Shape:
-    """`"x,y x,y"` -> (n, 2)."""
+    """Parse `"x,y x,y"` into an array (n, 2)."""
     return np.array([point.split(",") for point in text.split()], float)
 
 
@@ -159,7 +159,7 @@ def mix(one: Colour, other: Colour, share: float) -> Colour:
 
 
 def ink(ground: Colour) -> Colour:
-    """White or black, whichever is seen on the colour."""
+    """White or black, whichever is seen better on the colour."""
     return WHITE if sum(ground) < 400 else INK
 
 
@@ -260,7 +260,7 @@ class Sheet:
 
 
 def _mask(shapes: tuple[Shape, ...], lo: NDArray[np.int_], hi: NDArray[np.int_]) -> Image.Image:
-    """Where the shapes are, of the pixels from `lo` to `hi`; drawn twice as large for smooth edges."""
+    """A mask of the shapes, from pixel `lo` to `hi`; drawn twice as large for smooth edges."""
     width, height = (int(size) for size in hi - lo)
     mask = Image.new("L", (2 * width, 2 * height))
     pen = ImageDraw.Draw(mask)

@@ -51,7 +51,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """Where `draw_shop` put things, and how many they are."""
+    """The places where `draw_shop` put things, and the numbers of them."""
 
     catalog: Path
     images: Path
@@ -91,7 +91,7 @@ def draw_shop(folder: Path) -> Shop:
 
 
 def shop_products() -> list[Product]:
-    """All products, kind by kind. Of a kind, no two share pattern, palette, brand, style or a proportion."""
+    """All products, kind by kind. No two of a kind share pattern, palette, brand, style or a proportion."""
     products: list[Product] = []
     picture = 900_001
     for kind in KINDS:
@@ -150,7 +150,7 @@ def product_files(product: Product) -> list[tuple[str, bytes]]:
 
 @cache
 def _beside(number: int) -> Picture:
-    """Something that lies about, on white: a box, a towel, a cup seen from above."""
+    """Draw something that lies about, on white: a box, a towel, a cup seen from above."""
     one, other = ((int(r), int(g), int(b)) for r, g, b in np.random.default_rng(number).integers(30, 225, (2, 3)))
     sheet = Sheet()
     match number % 3:

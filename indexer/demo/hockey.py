@@ -1,4 +1,4 @@
-"""How each kind of ice hockey gear is drawn, one function a kind."""
+"""Draw each kind of ice hockey gear, one function a kind."""
 
 import numpy as np
 

@@ -35,7 +35,7 @@ KINDS = {kind.__name__.replace("_", " "): kind for kind in _EVERY}
 
 
 def draw(design: Design) -> Image.Image:
-    """The product alone, on nothing: RGBA, `SIDE` x `SIDE`."""
+    """Draw the product alone, on nothing: RGBA, `SIDE` x `SIDE`."""
     sheet = Sheet()
     KINDS[design.kind](sheet, design)
     return sheet.image

@@ -1,4 +1,4 @@
-"""How each kind of gear for other sports is drawn, one function a kind."""
+"""Draw each kind of gear for other sports, one function a kind."""
 
 from dataclasses import replace
 from functools import partial

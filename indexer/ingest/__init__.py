@@ -1,1 +1,1 @@
-"""From catalog rows to vectors: download, decode, embed, and what became of each row."""
+"""From catalog rows to vectors: download, decode, embed, and the outcome of each row."""

@@ -1,4 +1,4 @@
-"""Keep what runs fetched and embedded, so that only what changed is done again.
+"""Keep fetched bytes and vectors from run to run, so that only changed images are done again.
 
 <data>/cache/cache.sqlite    per URL: validators and content hash; per content hash: stats, and vector per network
 <data>/cache/images/ab/..    the bytes, by content hash, so that another network need not fetch them again
@@ -43,8 +43,8 @@ CREATE TABLE IF NOT EXISTS pictures (
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the cache knows of a URL. `content` is the SHA-256 of the bytes last fetched, `good` of the last bytes that
-    were a usable picture ("" where there were none); `failed`: the last run could not use the URL."""
+    """The cache's entry of a URL. `content` is the SHA-256 of the bytes last fetched, `good` of the last bytes that
+    were a usable picture ("" if there were none); `failed`: the last run could not use the URL."""
 
     validators: Validators
     content: str
@@ -58,7 +58,7 @@ def content_hash(data: bytes) -> str:
 
 
 def read_file(path: Path) -> bytes:
-    """A file's bytes. Raises `ConfigError` where it cannot be read."""
+    """Read a file's bytes. Raises `ConfigError` if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -66,7 +66,7 @@ def read_file(path: Path) -> bytes:
 
 
 class Cache:
-    """Opened by one run, used from one thread; several runs may share the file."""
+    """A cache that one run opens and uses from one thread; several runs may share the file."""
 
     def __init__(self, data: Path) -> None:
         self._images = data / "cache" / "images"
@@ -98,7 +98,7 @@ class Cache:
         }
 
     def record(self, url: str, validators: Validators, content: str) -> None:
-        """Bytes were fetched; whether they can be used, `settle` says."""
+        """Note that bytes were fetched; `settle` says whether they can be used."""
         self._db.execute(
             "INSERT INTO fetched (url, etag, last_modified, content) VALUES (?, ?, ?, ?) ON CONFLICT (url) DO UPDATE "
             "SET etag = excluded.etag, last_modified = excluded.last_modified, content = excluded.content",
@@ -106,16 +106,16 @@ class Cache:
         )
 
     def settle(self, urls: Iterable[str], *, usable: bool) -> None:
-        """Those URLs' images could be used, or not."""
+        """Note whether those URLs' images could be used."""
         change = "good = content, failed = 0" if usable else "failed = 1"
         self._change(f"UPDATE fetched SET {change} WHERE url = ?", ((url,) for url in urls))
 
     def forget(self, urls: Iterable[str]) -> None:
-        """Those URLs' images are gone."""
+        """Forget those URLs, whose images are gone."""
         self._change("DELETE FROM fetched WHERE url = ?", ((url,) for url in urls))
 
     def path(self, content: str) -> Path:
-        """Where the bytes of that content lie, if they do."""
+        """The file with the bytes of that content, if it is there."""
         return self._images / content[:2] / content
 
     def keep(self, data: bytes) -> str:
@@ -133,7 +133,7 @@ class Cache:
         return content != "" and self.path(content).exists()
 
     def picture(self, image: ProductImage) -> bytes:
-        """A picture's bytes, from here or from the file that it came from; b"" where they are not kept.
+        """A picture's bytes, from here or from the file that it came from; b"" if neither has them.
 
         Raises `ConfigError` where that file has gone.
         """
@@ -143,7 +143,7 @@ class Cache:
         return (known and self.bytes(known.good)) or b""
 
     def bytes(self, content: str) -> bytes | None:
-        """The bytes of that content, or None where they are not kept or are damaged."""
+        """The bytes of that content, or None if they are not kept or are damaged."""
         with suppress(OSError):
             data = self.path(content).read_bytes()
             if content_hash(data) == content:
@@ -151,7 +151,7 @@ class Cache:
         return None
 
     def stats(self, content: str) -> PictureStats | None:
-        """What was measured of that content; None of what is no picture, or was decoded before this was kept."""
+        """The measurements of that content; None if it is no picture, or was decoded before measurements were kept."""
         query = "SELECT width, height, contrast, thumbnail FROM pictures WHERE content = ?"
         row = self._db.execute(query, (content,)).fetchone()
         return PictureStats(*row) if row else None
@@ -161,7 +161,7 @@ class Cache:
         self._db.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?)", fields)
 
     def embedded(self, fingerprint: str, contents: Iterable[str]) -> set[str]:
-        """Those of the contents that have a vector."""
+        """The contents among these that have a vector."""
         query = "SELECT content FROM vectors WHERE fingerprint = ? AND content IN "
         return {content for (content,) in self._rows(query, contents, fingerprint)}
 
@@ -184,13 +184,13 @@ class Cache:
         self._change("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
 
     def _rows(self, query: str, keys: Iterable[str], *given: str) -> Iterator[Any]:
-        """Rows that the query, which ends with `IN`, finds for those keys, block by block."""
+        """The rows that the query, which ends with `IN`, finds for those keys, block by block."""
         left = iter(keys)
         while block := list(islice(left, _BLOCK)):
             yield from self._db.execute(f"{query} (SELECT value FROM json_each(?))", (*given, json.dumps(block)))
 
     def _change(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """All of it, or nothing."""
+        """Commit all changes within, or none."""
         self._db.execute("BEGIN IMMEDIATE")
         with self._db:
             self._db.executemany(statement, rows)

@@ -1,4 +1,5 @@
-"""Images from a CDN, or from files: concurrent within bounds, patient with a busy server, never with a stalled one.
+"""Fetch images from a CDN, or from files: concurrent within bounds, patient with a busy server, never with a stalled
+one.
 
 An image has `Limits.total` seconds of the network's time over all tries; the waits between tries do not count, and
 hold no connection, so one stalled image delays no other.
@@ -30,7 +31,7 @@ _REDIRECT = {301, 302, 303, 307, 308}
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds, counts and bytes that a download may take."""
+    """Limits of a download: seconds, counts and bytes."""
 
     connections: int = 64
     per_host: int = 32
@@ -45,7 +46,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What a server said of an image, to ask it later whether the image changed."""
+    """The `ETag` and date that a server gave an image, to ask later whether the image changed."""
 
     etag: str
     last_modified: str
@@ -61,12 +62,12 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The image is still the one of the validators."""
+    """The outcome for an image that is still the one of the validators."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Again:
-    """A failure that may pass; `wait` is what the server asked for, in seconds."""
+    """A failure that may pass; `wait` is the seconds that the server asked for."""
 
     refusal: Refusal
     wait: float = 0.0
@@ -76,7 +77,7 @@ Outcome: TypeAlias = Fetched | Unchanged | Refusal
 
 
 class Downloader:
-    """`async with Downloader() as downloader: outcome = await downloader.fetch(url)`."""
+    """A pool of connections: `async with Downloader() as downloader: outcome = await downloader.fetch(url)`."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
@@ -137,7 +138,8 @@ class Downloader:
         return outcome.refusal if isinstance(outcome, _Again) else outcome
 
     def _wait(self, state: RetryCallState) -> float:
-        """What the server asked for, within reason, or exponential back-off; with jitter, so that tries spread out."""
+        """Seconds before the next try: the server's wish, within reason, or exponential back-off, with jitter so that
+        tries spread out."""
         outcome = state.outcome.result() if state.outcome else None
         asked = outcome.wait if isinstance(outcome, _Again) else 0.0
         backoff = random.uniform(0.1, 0.5) * float(2**state.attempt_number)

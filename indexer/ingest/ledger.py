@@ -1,4 +1,4 @@
-"""What is decided of each URL of a run, and through it of each row: indexed, kept as it was, or refused with a kind."""
+"""Decide on each URL of a run, and so on each row: indexed, kept as it was, or refused with a kind."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,7 +14,7 @@ _HOPELESS = 200
 
 
 class Ledger:
-    """One run writes into it. `located`: where the image of each row lies; `bad`: contents that are no usable picture.
+    """The decisions of one run. `located`: the URL of each row's image; `bad`: contents that are no usable picture.
 
     `network` is the fingerprint of the network that embeds, "" where images are only fetched; `max_failures` the share
     of images that may be lost.
@@ -39,7 +39,7 @@ class Ledger:
         self._lost = self._usable = 0
 
     def write(self, url: str, outcome: str | Refusal) -> None:
-        """This run made that of the URL: the content hash of its image, or why there is none. Raises `RunStopped`."""
+        """Note the outcome of a URL in this run: the content hash of its image, or a refusal. Raises `RunStopped`."""
         self._outcomes[url] = outcome
         if isinstance(outcome, Refusal):
             self._lost += 1
@@ -48,7 +48,7 @@ class Ledger:
             self._usable += 1
 
     def close(self) -> None:
-        """Decide on each URL when all is known: remember what became of it, and keep what an earlier run had.
+        """Decide on each URL when all outcomes are known: remember them, and keep the images that an earlier run had.
 
         Raises `RunStopped` where more is lost than may be.
         """
@@ -89,7 +89,7 @@ class Ledger:
         return {row: content for group in groups.values() for row, content in group.items()}
 
     def report(self, indexed: Iterable[CatalogRow], model: str, seconds: float) -> RunReport:
-        """What became of every row; `indexed` are those that are in the index."""
+        """Report the outcome of every row; `indexed` are those that are in the index."""
         refused = (item.row for item in self._catalog.refused if item.refusal.kind not in LIVE)
         everything = (*self._catalog.rows, *refused)
         products = len({row.product_id for row in everything if row.product_id})

@@ -1,4 +1,4 @@
-"""Merge live changes into a catalog: a product that was put gets rows; what was deleted or replaced is refused."""
+"""Merge live changes into a catalog: a put product gets rows; rows of a deleted or replaced one are refused."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +13,7 @@ from shared.snapshot.manifest import LivePoint
 
 
 def merge_live_changes(catalog: Catalog, journal: Journal, cache: Cache) -> tuple[Catalog, LivePoint | None]:
-    """Return the catalog as it was changed live, and the last change in it; None where none was made.
+    """Merge the live changes; also return the last one, or None if there was none.
 
     Uploaded images go into the cache; so do those that lie at a URL, to stand in where they cannot be fetched.
     """
@@ -31,7 +31,7 @@ def merge_live_changes(catalog: Catalog, journal: Journal, cache: Cache) -> tupl
 
 
 def _rows(change: Change, reading: Reading, cache: Cache, numbers: Iterator[int]) -> list[CatalogRow]:
-    """A row for each image of a product that was put, numbered on."""
+    """A row for each image of a put product, with the numbers after the catalog's."""
     if change.attributes is None:
         return []
     rows = []

@@ -1,4 +1,4 @@
-"""Measure a picture in few numbers when it is decoded, and tell by them how far two pictures are apart."""
+"""Measure a picture in few numbers when it is decoded, and tell two pictures apart by them."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,7 +11,7 @@ from shared.images.decode import Decoded
 
 _Pixels: TypeAlias = NDArray[np.int16]
 
-# What `measure_picture` needs of a picture's longer edge, in pixels.
+# The pixels of a picture's longer edge that `measure_picture` needs.
 EDGE = 128
 _SIDE, _MARGIN = 32, 4
 # So that half a pixel's shift is no difference.
@@ -47,16 +47,15 @@ def measure_picture(seen: Decoded) -> PictureStats:
 
 
 def _quantile(channel: Image.Image, share: float) -> int:
-    """The least value that so many of an image's values do not exceed."""
+    """The least value that at most so many of an image's values exceed."""
     counts = np.cumsum(channel.histogram())
     return int(np.searchsorted(counts, share * counts[-1]))
 
 
 def difference(one: PictureStats, other: PictureStats) -> float:
-    """How much two pictures differ where they differ most, 0 to 255: the greatest difference of colour among 8 x 8
+    """The difference of two pictures where they differ most, 0 to 255: the greatest difference of colour among 8 x 8
     parts, once one is laid over the other. So it stays small for another size, encoding or trim of one picture, and not
-    for another colour or print of one thing.
-    """
+    for another colour or print of one thing."""
     first, second = (Image.frombytes("RGB", (_SIDE, _SIDE), seen.thumbnail) for seen in (one, other))
     if (apart := _greatest(_pixels(first) - _pixels(second), 8)) >= _FAR:
         return apart
@@ -64,7 +63,7 @@ def difference(one: PictureStats, other: PictureStats) -> float:
 
 
 def _laid_over(first: Image.Image, second: Image.Image) -> float:
-    """The difference once the second's edges are moved, by up to an eighth, while that makes it less."""
+    """The difference after the second's edges are moved, by up to an eighth, while that makes it less."""
     wide = Image.fromarray(np.pad(np.asarray(second), ((_MARGIN,), (_MARGIN,), (0,)), "edge"))
     frame = np.array([_MARGIN, _MARGIN, _MARGIN + _SIDE, _MARGIN + _SIDE])
     wanted, shift = _pixels(first.filter(_SOFT)), np.zeros(4)

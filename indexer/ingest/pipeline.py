@@ -38,8 +38,8 @@ _PATIENCE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """What the pipeline yields: images, and the groups that products make of them; row by row their content hashes and
-    the network's raw vectors, `plain` values of each being the head; and the report."""
+    """The result of the pipeline: images, and the groups that products make of them; row by row their content hashes
+    and the network's raw vectors, of which the first `plain` values are the head; and the report."""
 
     images: Sequence[ProductImage]
     groups: RowGroups
@@ -51,7 +51,7 @@ class Indexed:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to run: `max_failures` is the share of images that may be lost."""
+    """The settings of a run: `max_failures` is the share of images that may be lost."""
 
     max_failures: float
     retry_failed: bool
@@ -59,7 +59,7 @@ class Plan:
 
 
 def index_images(catalog: Catalog, template: UrlTemplate, embedder: Embedder, cache: Cache, plan: Plan) -> Indexed:
-    """Fetch and embed a catalog's images. Raises `RunStopped` where more are lost than may be, or nothing is left."""
+    """Fetch and embed a catalog's images. Raises `RunStopped` if more are lost than may be, or nothing is left."""
     started = time.monotonic()
     spec = embedder.spec
     ledger = Ledger(catalog, template, cache, spec.fingerprint, plan.max_failures)
@@ -88,14 +88,14 @@ def fetch_images(
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """An image's content hash, and its bytes where they were just fetched."""
+    """An image's content hash, and its bytes if they were just fetched."""
 
     hash: str
     data: bytes | None = None
 
 
 class _Run:
-    """The stages of one run and what flows between them. What comes of each URL goes into the ledger."""
+    """The stages of one run and the queues between them. The outcome of each URL goes into the ledger."""
 
     def __init__(self, ledger: Ledger, embedder: Embedder | None, cache: Cache, plan: Plan) -> None:
         self._ledger, self._embedder, self._cache, self._plan = ledger, embedder, cache, plan
@@ -136,7 +136,7 @@ class _Run:
             self._bar.advance()
 
     async def _settle(self, url: str) -> str | Refusal:
-        """Bring one URL to its outcome. Returns what this run made of it, though an older picture may be kept."""
+        """Bring one URL to its outcome in this run, and return that; an older picture may be kept all the same."""
         known = self._known.get(url)
         found = await self._fetch(url, known)
         outcome = found if isinstance(found, Refusal) else await self._embed(found)
@@ -145,7 +145,7 @@ class _Run:
         return outcome
 
     async def _fetch(self, url: str, known: Known | None) -> _Content | Refusal:
-        """What is at the URL now. The server is asked only where it must be, and sends bytes only if they changed."""
+        """Fetch the URL's content. The server is asked only if it must be, and sends bytes only if they changed."""
         here = known if known and self._has(known.content) else None
         if here and (url.startswith(UPLOADED) or (self._plan.retry_failed and not here.failed)):
             return _Content(here.content)
@@ -172,7 +172,7 @@ class _Run:
         return self._embedder is not None and self._cache.has_vector(self._embedder.spec.fingerprint, content)
 
     async def _embed(self, found: _Content) -> str | Refusal:
-        """See to it that the content has a vector: at once, or soon by those who empty the queue."""
+        """Make sure that the content has a vector: at once, or soon by the tasks that empty the queue."""
         content = found.hash
         if self._embedder is None:
             return content
@@ -201,7 +201,7 @@ class _Run:
         return content
 
     async def _embed_all(self, embedder: Embedder, tasks: asyncio.TaskGroup, others: int = 1) -> None:
-        """Embed what the queue brings, until it ends. After a first batch, for which the network is loaded, so many
+        """Embed the pictures of the queue, until it ends. After a first batch, for which the network is loaded, so many
         `others` do the same: with two batches under way, a core that decodes meanwhile holds up one of them only."""
         while pictures := await self._batch():
             vectors = await asyncio.to_thread(embedder.embed, np.stack(list(pictures.values())))
@@ -236,7 +236,7 @@ class _Run:
 
 
 def _prepared(data: bytes, spec: EmbedderSpec) -> tuple[Picture, PictureStats] | Refusal:
-    """The picture as the network takes it, and what is measured of it."""
+    """The picture as the network takes it, and its measurements."""
     found = decode_sized(data, edge=max(spec.edge(several=False), EDGE))
     return found if isinstance(found, Refusal) else (spec.square(found.picture), measure_picture(found))
 

@@ -1,4 +1,4 @@
-"""What became of every row of the catalog: for people a table, for programs JSON and a CSV of the refusals."""
+"""Report the outcome of every row of the catalog: a table for people, JSON and a CSV of the refusals for programs."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from shared.refusals import Refusal
 
 @dataclass(slots=True)
 class Tally:
-    """Counted while a run goes on. `kept` are images that failed this time and stay as an earlier run had them."""
+    """The counts of a run that goes on. `kept` are images that failed this time and stay as an earlier run had them."""
 
     fetched: int = 0
     unchanged: int = 0
@@ -26,7 +26,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """Rows in = indexed + refused, always."""
+    """The outcome of a run: rows in = indexed + refused, always."""
 
     rows: int
     products: int
@@ -38,11 +38,11 @@ class RunReport:
 
     @property
     def kinds(self) -> dict[str, int]:
-        """How many rows were refused, by kind, most first."""
+        """How many rows were refused, by kind, the most frequent first."""
         return dict(Counter(str(item.refusal.kind) for item in self.refused).most_common())
 
     def to_dict(self) -> dict[str, Any]:
-        """For `report.json`."""
+        """The content of `report.json`."""
         return {
             "rows": self.rows,
             "products": self.products,
@@ -58,7 +58,7 @@ class RunReport:
         }
 
     def refused_csv(self) -> bytes:
-        """For `refused.csv`: UTF-8, separator `;`."""
+        """The content of `refused.csv`: UTF-8, separator `;`."""
         text = io.StringIO()
         writer = csv.DictWriter(text, ["row", "product_id_model", "id", "kind", "detail"], delimiter=";")
         writer.writeheader()
@@ -66,7 +66,7 @@ class RunReport:
         return text.getvalue().encode("utf-8", "surrogatepass")
 
     def table(self, title: str) -> Table:
-        """For the terminal."""
+        """The table for the terminal."""
         table = Table("", "count", title=title, title_justify="left", min_width=40)
         table.columns[1].justify = "right"
         counts = self.to_dict()

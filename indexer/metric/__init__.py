@@ -1,1 +1,1 @@
-"""What a catalog teaches about likeness: chosen by its own judge, then fitted."""
+"""The metric that a catalog teaches: chosen by its own judge, then fitted."""

@@ -28,8 +28,8 @@ _MUCH = 0.01  # for the head to come back beside a middle that surpasses it: hel
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """The space that is searched: `vectors` `(n, k)`, the catalog's unit vectors in it, and what was learned, which is
-    None where nothing was to be."""
+    """The space that is searched: `vectors` `(n, k)`, the catalog's unit vectors in it, and the `learned` parts, None
+    for plain vectors."""
 
     projection: Projection | None
     vectors: Vectors
@@ -53,8 +53,8 @@ def without_photos(learned: LearnedPart | None) -> Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A catalog without the images `asks` (row numbers): the others' `rows` `(n, k)` and `owners`, in the space that
-    they teach without them. `plain`: how many values of a raw vector are its head."""
+    """A catalog without the held-out images `asks` (row numbers): the others' `rows` `(n, k)` and `owners`, in the
+    space that they teach without them. `plain`: how many values of a raw vector are its head."""
 
     asks: NDArray[np.int64]
     projection: Projection | None
@@ -63,15 +63,15 @@ class Fold:
     plain: int
 
     def photo(self, raw: Vectors) -> Vectors:
-        """The raw vectors of one photo's views `(views, d)` -> its unit vector `(1, k)`."""
+        """Map the raw vectors of one photo's views `(views, d)` to its unit vector `(1, k)`."""
         return photo_vector(self.projection, raw, self.plain)
 
     def first_answers(self, raw: Vectors) -> Owners:
-        """The product that each held-out image finds first, `raw` `(n, d)` being the whole catalog's."""
+        """The product that each held-out image finds first; `raw` `(n, d)` is the whole catalog's."""
         return _answers(placed(self.projection, Features(raw[self.asks], self.plain), 1), self.rows, self.owners)
 
     def scores(self, queries: Vectors) -> Vectors:
-        """Unit vectors `(m, k)` -> the score of each product `(m, products)`."""
+        """Map unit vectors `(m, k)` to the score of each product `(m, products)`."""
         starts = np.flatnonzero(np.diff(self.owners, prepend=-1))
         best = np.full((len(queries), int(self.owners[-1]) + 1), -1, np.float32)
         best[:, self.owners[starts]] = np.maximum.reduceat(queries @ self.rows.T, starts, axis=1)
@@ -79,7 +79,7 @@ class Fold:
 
 
 def folds(raw: Vectors, owners: Owners, plain: int, recipe: Recipe) -> list[Fold]:
-    """Two folds; in each one half of every product that has several images is held out, the hard way.
+    """Two folds; each holds out one half of every product that has several images, cut across their main direction.
 
     The halves are cut across the product's main direction, so that near copies of one shot fall on one side. Rows must
     be grouped by product.
@@ -112,7 +112,7 @@ def several(owners: Owners) -> bool:
 
 
 def learn(raw: Vectors, owners: Owners, plain: int, photos: Vectors | None = None) -> Metric:
-    """Learn from a catalog's raw vectors `(n, d)`, `plain` values of each being its head, the number of each one's
+    """Learn from a catalog's raw vectors `(n, d)`, whose first `plain` values are the head, the number of each one's
     product `(n,)`, and raw vectors of unlabelled photos `(m, d)`."""
     images = Features(raw, plain)
     recipe, figures = Recipe(root=_signed(images)), dict[str, float]()
@@ -146,7 +146,7 @@ def _climb(
     figures: dict[str, float],
     gain: float = _GAIN,
 ) -> Recipe:
-    """Take in one part after another, where the judge finds it better than what was best before."""
+    """Add one part after another if the judge finds it better than the best before."""
     best = judge(recipe)
     for part in parts:
         trial = replace(recipe, **part)

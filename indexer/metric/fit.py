@@ -1,4 +1,4 @@
-"""Fit the space that is searched to a catalog, by a recipe, which says what parts of the method are used.
+"""Fit the space that is searched to a catalog, by a recipe, which says which parts of the method are used.
 
 - `root`: signed square roots. Every other part begins with them; alone they are for networks whose values have signs,
   because a few of those are far larger than the others.
@@ -100,7 +100,7 @@ def fit(
 
 
 def placed(projection: Projection | None, pictures: Features, kind: int) -> Vectors:
-    """Catalog images (0), or photos (1) seen in one view each, in that space."""
+    """Map catalog images (0), or photos (1) seen in one view each, into that space."""
     if projection is None:
         return pictures.plain
     return joined([block.apply(pictures.part(block.start), kind) for block in projection.blocks])
@@ -126,7 +126,8 @@ def _block(
 
 
 def _taught(likeness: Vectors, middle: Vectors, start: int) -> tuple[Block, Vectors]:
-    """What assigned photos teach about their middle. `likeness` `(m, products)`: of each photo to each product.
+    """Fit the block that assigned photos teach about their middle. `likeness` `(m, products)`: of each photo to each
+    product.
 
     Returns the block, and for each product the mean direction of its photos. A photo has no say in its own assignment.
     """
@@ -146,7 +147,8 @@ def _taught(likeness: Vectors, middle: Vectors, start: int) -> tuple[Block, Vect
 
 
 def _adapted(products: Vectors, shown: Vectors) -> Vectors:
-    """Move products towards the photos that are nearest to them, softly, in rounds. Returns where each is drawn to."""
+    """Move products towards the photos that are nearest to them, softly, in rounds. Returns the points they are drawn
+    to."""
     moved, towards = products, products
     for _ in range(_ROUNDS):
         towards = normalise(_softmax(_SHARPNESS * (shown @ moved.T)).T @ shown)
@@ -172,7 +174,7 @@ def _scatter(parts: Iterable[Vectors]) -> Vectors:
 
 
 def whitening(scatter: Vectors, ridge: float) -> Vectors:
-    """The matrix `(d, d)` in whose space that scatter is round, but for a ridge of its mean variance."""
+    """The matrix `(d, d)` of the space in which that scatter is round, but for a ridge of its mean variance."""
     wide = scatter.astype(np.float64)
     wide[np.diag_indices(len(wide))] += max(ridge * np.trace(wide) / len(wide), 1e-12)
     return np.ascontiguousarray(np.linalg.inv(np.linalg.cholesky(wide)).T, np.float32)
@@ -186,7 +188,7 @@ def _spread(photos: Vectors) -> Vectors:
 
 
 def _principal(part: Vectors, block: Block) -> Vectors:
-    """The main axes of what a block makes of catalog images."""
+    """The main axes of the vectors that a block makes of catalog images."""
     _, axes = np.linalg.eigh(_scatter(block.apply(part[rows], 0) for rows in blocks(len(part))))
     return np.asarray(axes[:, ::-1][:, :DIMENSION])
 

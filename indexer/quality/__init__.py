@@ -1,1 +1,1 @@
-"""How good a snapshot is: estimate, verdicts, evaluation, health, the gate."""
+"""The quality of a snapshot: estimate, verdicts, evaluation, health, comparison, the gate."""

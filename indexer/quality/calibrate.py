@@ -1,4 +1,4 @@
-"""Estimate how good a new snapshot is, without a label, and fit what its scores mean, by photos whose product is known.
+"""Estimate a new snapshot's quality without labels, and fit its verdicts, by photos whose product is known.
 
 Where enough products have several images, one half of each product's images is held out and searched for in the other
 half. Otherwise simulated phone photos of the products are. Where shoppers' photos were learned from, those set the
@@ -44,8 +44,8 @@ class Sample(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """`estimate`: R@1, measured `by` that sample; `found`: of each product in it, the share of its photos whose first
-    hit was right."""
+    """The result of a calibration. `estimate`: R@1, measured `by` that sample; `found`: of each product in it, the
+    share of its photos whose first hit was right."""
 
     estimate: float
     by: Sample
@@ -55,21 +55,21 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """Queries and what they found: each product's score `(n, products)`, and the right product `(n,)`."""
+    """Queries with each product's score `(n, products)`, and the right product `(n,)`."""
 
     scores: Vectors
     owners: Owners
 
 
 class Photos:
-    """Pictures seen as a photo is seen, through the cache, so that a second run embeds nothing."""
+    """Pictures embedded as photos are, through the cache, so that a second run embeds nothing."""
 
     def __init__(self, embedder: Embedder, cache: Cache, *, several: bool) -> None:
         self._embedder, self._cache, self._several = embedder, cache, several
         self._views = embedder.spec.views if several else 1
 
     def embed(self, pictures: Sequence[bytes], *, simulate: bool = False) -> list[Vectors | None]:
-        """The raw vectors of each picture's views `(views, d)`; None where it cannot be read."""
+        """The raw vectors of each picture's views `(views, d)`; None if it cannot be read."""
         keys = [f"{content_hash(data)} {'simulated' if simulate else 'as photo'} {self._views}" for data in pictures]
         with Bar("photos to judge by", len(pictures)) as bar:
             for at in range(0, len(pictures), _TOGETHER):
@@ -79,7 +79,7 @@ class Photos:
         return list(map(self._kept, keys))
 
     def _fill(self, pictures: Mapping[str, bytes], simulate: bool) -> None:
-        """Embed together those of the pictures that the cache has not."""
+        """Embed together the pictures that the cache lacks."""
         spec = self._embedder.spec
         edge = MAX_EDGE if simulate else spec.edge(self._several)
         seen_as = {}
@@ -110,7 +110,7 @@ def calibrate(
     picture: Callable[[int], bytes],
     user_photos: Sequence[bytes] = (),
 ) -> Calibration:
-    """Measure what a run has made, `metric.vectors` being the rows that will be searched.
+    """Calibrate the result of a run; `metric.vectors` are the rows that will be searched.
 
     `picture` gives the bytes of the image of a row, `user_photos` some of those learned from.
     """
@@ -146,7 +146,7 @@ def _held_out(
     picture: Callable[[int], bytes],
     rng: np.random.Generator,
 ) -> tuple[dict[int, float], _Answered, Sample]:
-    """Of each product the share of its held-out images that find it; and some of them, searched for as photos are.
+    """The share of each product's held-out images that find it; and some of them, searched for as photos are.
 
     Where most are studio shots, which no phone takes, simulated photos of them are: the last value tells.
     """
@@ -174,7 +174,7 @@ def _answered(views: Sequence[Vectors | None], owners: Owners, catalog: Fold) ->
 
 
 def _of_photos(answered: _Answered, shown: Sample, real: float = 1.0) -> Verdicts:
-    """Thresholds by photos: a right hit against the best wrong one once the right product is taken out.
+    """Fit thresholds by photos: a right hit against the best wrong one once the right product is taken out.
 
     The thresholds are taken times `real`; the rates are those of the photos that they were fitted to.
     """
@@ -196,12 +196,13 @@ def _of_photos(answered: _Answered, shown: Sample, real: float = 1.0) -> Verdict
 
 
 def _first_evidence(scores: Vectors) -> Vectors:
-    """Of each query the evidence for its first hit."""
+    """The evidence for each query's first hit."""
     return np.array([evidence(row)[0] for row in -np.sort(-scores, axis=1)[:, :2]], np.float32)
 
 
 def _among_products(vectors: Vectors, owners: Owners, answered: _Answered, by: Sample) -> Verdicts:
-    """Thresholds for product -> products: as near as few pairs of products are, or as one product's own pictures."""
+    """Fit thresholds for product -> products: as near as few pairs of products are, or as one product's own
+    pictures."""
     some = sample(owners)[:2000]
     pairs = vectors[some] @ vectors[some].T
     others = pairs[owners[some][:, None] != owners[some][None, :]]

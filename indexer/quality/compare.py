@@ -1,4 +1,4 @@
-"""What changed for shoppers between two snapshots: how far each product's first answers agree, as CSV and a page."""
+"""Compare two snapshots: how far each product's first answers agree, as CSV and a page."""
 
 import csv
 import io
@@ -43,7 +43,7 @@ class Changes:
 
     @property
     def median(self) -> float:
-        """The overlap of the typical product; 1 where no product is in both."""
+        """The overlap of the median product; 1 if no product is in both."""
         return float(np.median([change.overlap for change in self.kept])) if self.kept else 1.0
 
     def __str__(self) -> str:

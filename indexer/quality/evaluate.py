@@ -1,5 +1,5 @@
-"""How good are the answers on this catalog? Photos whose product is known ask; without such photos, images that are
-held out of products that have several, and simulated photos of the others.
+"""Evaluate the answers on a catalog: by photos whose product is known; without such photos, by images that are held out
+of products that have several, and by simulated photos of the others.
 
 R@k: the right product is among the first k. MRR: the mean of 1 / its rank, over the first 10. mAP@10: the mean average
 precision of the first 10, where every product of the photo's category is right. Intervals are 95 % bootstrap intervals.
@@ -41,7 +41,7 @@ _SIMULATED, _TIMES, _HELD_OUT, _RESAMPLED, _SHOWN_ROWS, _SHOWN = 240, 4, 500, 10
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A photo, the product that it shows, and that product's category ("" where the catalog has none)."""
+    """A photo, the product that it shows, and that product's category ("" if the catalog has none)."""
 
     photo: bytes
     product_id: str
@@ -50,14 +50,14 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A query and its first answers; none where the photo was refused."""
+    """A query and its first answers; none if the photo was refused."""
 
     query: Query
     answers: Sequence[Hit]
 
     @property
     def rank(self) -> int:
-        """The right product's rank, or 0 where it is not among the answers."""
+        """The right product's rank, or 0 if it is not among the answers."""
         ranks = (answer.rank for answer in self.answers if answer.image.product_id == self.query.product_id)
         return next(ranks, 0)
 
@@ -113,7 +113,8 @@ def measure_snapshots(data: Path, partition: Partition, photos: Path | None, aga
 
 
 def labelled_queries(path: Path) -> list[Query]:
-    """Photos of a CSV like a catalog's, with the column `path` relative to it. Raises `ConfigError`, `CatalogError`."""
+    """Read the photos of a CSV like a catalog's, with the column `path` relative to it. Raises `ConfigError`,
+    `CatalogError`."""
     catalog = parse_catalog(read_file(path), str(path))
     if "path" not in catalog.columns:
         raise ConfigError(f"{path} has no column 'path', which says where each photo lies.")
@@ -126,8 +127,8 @@ def labelled_queries(path: Path) -> list[Query]:
 def simulated_queries(
     snapshot: Snapshot, pictures: Callable[[ProductImage], bytes], *, only_single: bool = False
 ) -> list[Query]:
-    """240 simulated phone photos of the snapshot's products (`only_single`: of those with one image), each with another
-    product beside it; of some products several where there are fewer, so that chance counts less."""
+    """Simulate 240 phone photos of the snapshot's products (`only_single`: of those with one image), each with another
+    product beside it; several of some products if there are fewer, so that chance counts less."""
     rng = np.random.default_rng(0)
     table = snapshot.products
     products = np.flatnonzero(np.diff(table.starts) == 1) if only_single else np.arange(table.count)
@@ -144,7 +145,7 @@ def simulated_queries(
 
 
 def held_out_outcomes(snapshot: Snapshot, cache: Cache) -> list[Outcome]:
-    """Images of products that have several, each asked of a catalog without it and its like (`learning.folds`).
+    """Search by images of products that have several, each in the catalog without it and its like (`choose.folds`).
 
     The network's own vectors come from the cache; none where it lacks them, or where few products have several images.
     """
@@ -177,7 +178,7 @@ def held_out_outcomes(snapshot: Snapshot, cache: Cache) -> list[Outcome]:
 
 
 def ask(snapshot: Snapshot, embedder: Embedder, queries: Sequence[Query]) -> list[Outcome]:
-    """Put every query to the snapshot. A photo that is refused has no answers, and counts as wrong."""
+    """Search the snapshot by every query. A refused photo has no answers, and counts as wrong."""
     outcomes = []
     with Bar("photos", len(queries)) as bar:
         for query in queries:

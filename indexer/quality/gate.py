@@ -1,4 +1,4 @@
-"""Whether a new snapshot may replace the one that serves: not where its label-free quality or its coverage fell."""
+"""The gate: a new snapshot may not replace the one that serves if its label-free quality or its coverage fell."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ _LEFT = 0.5  # the share of the products that serve, below which a catalog is ta
 
 
 def objections(new: Snapshot, current: Snapshot, most: float) -> list[str]:
-    """Why the new snapshot should not serve, one sentence each; none where it may. `most` is how far either figure may
+    """The objections to a new snapshot, one sentence each; none if it may serve. `most` is how far either figure may
     fall."""
     found = []
     was, now = current.manifest.quality, new.manifest.quality
@@ -38,7 +38,7 @@ def _fell(before: float | None, after: float | None, most: float) -> bool:
 
 
 def _worse(now: Mapping[str, float], was: Mapping[str, float]) -> str:
-    """Which products are found less often than before, worst first."""
+    """Name the products that are found less often than before, worst first."""
     falls = {name: was[name] - share for name, share in now.items() if share < was.get(name, 0)}
     worst = sorted(falls, key=lambda name: -falls[name])
     more = f" and {len(worst) - _SHOWN:,} more" if len(worst) > _SHOWN else ""

@@ -1,4 +1,5 @@
-"""Find faults of a catalog's pictures and categories in what a run knows anyway; report them as CSV and as a page."""
+"""Find faults of a catalog's pictures and categories by what a run measured anyway; report them as CSV and as a
+page."""
 
 import csv
 import io
@@ -28,7 +29,7 @@ _SHOWN, _BESIDE = 40, 6
 
 
 class Fault(StrEnum):
-    """Everything that is looked for."""
+    """The kinds of faults."""
 
     DEAD = "dead"
     BLANK = "blank"
@@ -62,13 +63,13 @@ class Finding:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What makes it the same finding in another run."""
+        """The identity of a finding from run to run."""
         return str(self.kind), self.image.product_id, self.image.image_id, self.related
 
 
 def find(indexed: Indexed, near: NeighbourTable, stats: Callable[[str], PictureStats | None]) -> list[Finding]:
-    """All findings, kind by kind, the surest first. `near` is the table of the run's products; `stats` tells what was
-    measured of a content, if it was."""
+    """Find all faults, kind by kind, the surest first. `near` is the table of the run's products; `stats` returns the
+    measurements of a content, if it has some."""
     found: dict[Fault, list[Finding]] = {kind: [] for kind in Fault}
     found[Fault.DEAD] = list(_dead(indexed.report, indexed.images))
     uses: dict[str, dict[str, ProductImage]] = {}
@@ -89,7 +90,7 @@ def find(indexed: Indexed, near: NeighbourTable, stats: Callable[[str], PictureS
 
 
 def counts(findings: Sequence[Finding]) -> dict[str, int]:
-    """How many findings there are of each kind, for the manifest."""
+    """The number of findings of each kind, for the manifest."""
     found = Counter(finding.kind for finding in findings)
     return {str(kind): found[kind] for kind in Fault}
 
@@ -120,7 +121,7 @@ def _dead(report: RunReport, images: Sequence[ProductImage]) -> Iterator[Finding
 
 
 def _plain(seen: PictureStats | None) -> Iterator[tuple[Fault, str]]:
-    """What is wrong with a picture by itself."""
+    """The faults that a picture has by itself."""
     if seen and seen.contrast < _BLANK:
         yield Fault.BLANK, f"The picture has one colour: its contrast is {seen.contrast} of 255."
     if seen and min(seen.width, seen.height) < _TINY:
@@ -146,7 +147,7 @@ def _duplicates(
 
 
 def _close(indexed: Indexed, near: NeighbourTable) -> Iterator[tuple[float, int, int]]:
-    """Of near products the two images that are closest: (cosine of the network's head, row, row of the other)."""
+    """The two closest images of near products: (cosine of the network's head, row, row of the other)."""
     groups, head = indexed.groups, indexed.raw[:, : indexed.plain]
     lengths = np.linalg.norm(head, axis=1)
     others = groups.owners_of(near.rows[:, :_PAIRED])
@@ -160,7 +161,7 @@ def _close(indexed: Indexed, near: NeighbourTable) -> Iterator[tuple[float, int,
 
 
 def _misfiled(indexed: Indexed, near: NeighbourTable) -> list[Finding]:
-    """Products whose nearest ones are of one other category, where both categories keep together otherwise."""
+    """Products whose nearest ones are of one other category, if both categories keep together otherwise."""
     images, groups = indexed.images, indexed.groups
     names, own = np.unique([images[row].attributes.get("category", "") for row in groups.first], return_inverse=True)
     if near.rows.shape[1] < _NEAREST:

@@ -1,4 +1,5 @@
-"""Makes a phone's photo of a product's picture: the product on white is put somewhere, badly lit, and photographed."""
+"""Simulate a phone's photo of a product's picture: put the product on white somewhere, light it badly, photograph
+it."""
 
 import io
 import math
@@ -21,7 +22,7 @@ _WOODS = ((168, 120, 76), (196, 160, 116), (104, 70, 48))
 
 
 def photographed(picture: Picture, rng: np.random.Generator, clutter: Sequence[Picture] = ()) -> Picture:
-    """A photo, 480 x 640 or 640 x 480, of the object on white in `picture`; parts of `clutter` may lie around it.
+    """Make a photo, 480 x 640 or 640 x 480, of the object on white in `picture`; parts of `clutter` may lie around it.
 
     `uint8 (height, width, 3)` -> `uint8 (640, 480, 3)` or `uint8 (480, 640, 3)`.
     """
@@ -57,7 +58,7 @@ def _cut_out(picture: Picture) -> Image.Image:
 
 
 def _reached(free: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Of the free pixels `(h, w)`, those that a path over free pixels joins to the top left corner."""
+    """The free pixels `(h, w)` that a path over free pixels joins to the top left corner."""
     rows, columns = _runs(free), _runs(free.T).T
     reached = np.zeros_like(free)
     reached[0, 0], count = True, 0
@@ -70,7 +71,7 @@ def _reached(free: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _runs(free: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """The number, at each pixel, of the run of like pixels along its row."""
+    """The number of the run of like pixels, along its row, at each pixel."""
     starts = np.pad(free[:, 1:] != free[:, :-1], ((0, 0), (1, 0)), constant_values=True)
     return np.cumsum(starts, dtype=np.int32).reshape(free.shape)
 
@@ -138,7 +139,7 @@ def _ground(rng: np.random.Generator, width: int, height: int) -> Image.Image:
 
 
 def _exposed(scene: Image.Image, rng: np.random.Generator) -> Picture:
-    """What the camera makes of the scene: uneven light of some colour, blur, noise, JPEG."""
+    """Photograph the scene: uneven light of some colour, blur, noise, JPEG."""
     width, height = scene.size
     y, x = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)
     turn, warmth = rng.uniform(0, 2 * math.pi), rng.normal(0, 0.07)

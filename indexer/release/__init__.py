@@ -1,1 +1,1 @@
-"""Commands that move or copy what was indexed: publish, pull, roll back, ship, export."""
+"""Commands that move or copy snapshots: publish, pull, roll back, ship, export."""

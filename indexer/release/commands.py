@@ -1,4 +1,4 @@
-"""Snapshots between this host, a depot and other hosts, as the commands do it."""
+"""The commands that move snapshots between this host, a depot and other hosts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,7 +28,7 @@ _PATIENCE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Shipping:
-    """Whose snapshots move, where they lie here, and the depot if one is given."""
+    """A partition's snapshots on this host, and the depot if one is given."""
 
     partition: Partition
     data: Path
@@ -41,7 +41,7 @@ class Shipping:
         return PartitionFolder(self.data, self.partition)
 
     def publish(self, console: Console) -> None:
-        """This host's current snapshot -> the depot's."""
+        """Make this host's current snapshot the depot's."""
         bucket = self._given_bucket()
         published = publish(self.here, bucket, key=self.signing_key, meter=_meter)
         console.print(f"Snapshot {published} of {self.partition} is current in {bucket.uri}", soft_wrap=True)
@@ -52,7 +52,7 @@ class Shipping:
             console.print(f"Old snapshots could not be removed: {error}", style="yellow", soft_wrap=True, markup=False)
 
     def pull(self, console: Console) -> None:
-        """The depot's current snapshot -> this host's."""
+        """Make the depot's current snapshot this host's."""
         bucket = self._given_bucket()
         pulled = pull(self.here, bucket, key=self.signing_key, meter=_meter)
         console.print(f"Snapshot {pulled} of {self.partition} from {bucket.uri} is current here", soft_wrap=True)
@@ -62,7 +62,7 @@ class Shipping:
             console.print(f"Old snapshots could not be removed: {error}", style="yellow", soft_wrap=True, markup=False)
 
     def rollback(self, console: Console, to: str | None) -> None:
-        """The snapshot `to`, or the one before, becomes current again: in the depot if one is given, else here."""
+        """Make the snapshot `to`, or the one before, current again: in the depot if one is given, else here."""
         if self.depot:
             where = self.depot
             chosen = DepotPartition(open_bucket(where), self.partition).go_back(to, self.signing_key)
@@ -76,7 +76,7 @@ class Shipping:
         console.print(f"Snapshot {chosen} of {self.partition} is current again in {where}", soft_wrap=True)
 
     def table(self) -> Table:
-        """All snapshots of the partition, newest first: those of this host and, if one is given, of the depot."""
+        """List all snapshots of the partition, newest first: those of this host and, if one is given, of the depot."""
         here = {name: self._manifest_here(name) for name in self.here.ids()}
         current, previous = self.here.current(), self.here.previous()
         table = Table(title=f"Snapshots of {self.partition}", title_justify="left")
@@ -105,7 +105,7 @@ class Shipping:
         return table
 
     def ship(self, console: Console, host: str, ssh: str) -> None:
-        """This host's current snapshot -> another host's data folder."""
+        """Make this host's current snapshot another host's."""
         name = ship(self.here, host, ssh, self.keep, self.signing_key)
         console.print(f"Snapshot {name} of {self.partition} is current in {host}", soft_wrap=True)
 

@@ -1,6 +1,5 @@
-"""All answers to product -> products of the snapshot that serves, as two files: `similar.parquet` has a row for each
-answer, `similar.jsonl` a line for each product. Both say which snapshot it was.
-"""
+"""Export all product -> products answers of the snapshot that serves into two files: `similar.parquet` has a row for
+each answer, `similar.jsonl` a line for each product. Both name the snapshot."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ _COLUMNS = {
 
 
 def export_answers(snapshot: Snapshot, folder: Path) -> tuple[Path, Path]:
-    """Write both files, each replacing the one before when it is whole; return where they are."""
+    """Write both files, each replacing the one before when it is whole; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     table, lines = folder / "similar.parquet", folder / "similar.jsonl"
     told = {"snapshot": snapshot.id, "partition": str(snapshot.manifest.partition)}
@@ -44,7 +43,7 @@ def export_answers(snapshot: Snapshot, folder: Path) -> tuple[Path, Path]:
 
 
 def _blocks(snapshot: Snapshot) -> Iterator[list[tuple[str, list[dict[str, Any]]]]]:
-    """Some products at a time: each one's id and answers, as they are over HTTP but for the attributes."""
+    """Yield some products at a time: each one's id and answers, as over HTTP but without attributes."""
     table, near, verdicts = snapshot.products, snapshot.neighbour_table, snapshot.verdicts.get(QueryKind.PRODUCT)
     images = [(image.product_id, image.image_id, image.image_url) for image in map(table.image, range(table.rows))]
 

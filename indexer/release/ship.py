@@ -1,4 +1,4 @@
-"""Shipping: this host's current snapshot becomes another host's, over rsync and ssh; CURRENT last."""
+"""Ship: make this host's current snapshot another host's, over rsync and ssh; CURRENT last."""
 
 import re
 import shlex

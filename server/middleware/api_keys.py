@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class Role(StrEnum):
-    """What a key opens."""
+    """The roles of keys."""
 
     READ = "read"
     ADMIN = "admin"
@@ -50,7 +50,7 @@ class Key:
 
     @property
     def id(self) -> str:
-        """What tells it from others of its name."""
+        """The id of a key, which tells it from others of its name."""
         return self.sha256[:8]
 
     @property
@@ -71,7 +71,7 @@ class Keys:
         return bool(self.path or self._own)
 
     def holder(self, given: bytes) -> Key | None:
-        """The key that this is, unless it has expired."""
+        """The entry of this key, unless it has expired."""
         key = self._current().get(_hash(given))
         return None if key is None or key.expired else key
 
@@ -88,7 +88,7 @@ class Keys:
 
 
 def read_keys(path: Path) -> list[Key]:
-    """The keys of a file. Raises `ConfigError` where it cannot be read as one."""
+    """Read the keys of a file. Raises `ConfigError` if it cannot be read as one."""
     try:
         return [Key(**{**fields, "role": Role(fields["role"])}) for fields in json.loads(path.read_bytes())["keys"]]
     except FileNotFoundError as error:
@@ -119,7 +119,7 @@ def _hash(given: bytes) -> str:
 
 @click.group("keys")
 def commands() -> None:
-    """Add, list and remove API keys. A server that runs sees it at once."""
+    """Add, list and remove API keys. A running server sees the change at once."""
 
 
 _FILE = click.option(

@@ -1,4 +1,4 @@
-"""Authentication: nobody passes without the key that the route requires, before a body is read or a parameter checked.
+"""Authentication: check the key that the route requires, before a body is read or a parameter checked.
 
 Where there is no file of keys, what requires `read` is open. Where there is no key at all, there are no admin routes.
 """

@@ -1,4 +1,4 @@
-"""HTTP caching: an answer with an `ETag` is not sent again to who has it."""
+"""HTTP caching: answer 304 to a client that has the answer of that `ETag`."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from werkzeug.wsgi import ClosingIterator
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# What is smaller is there with the first packets anyway, and most answers are.
+# A smaller answer is there with the first packets anyway, and most answers are.
 WORTH_COMPRESSING = 8192
 _VARY = "Vary", "Accept-Encoding"
 # Caches may keep an answer, but ask each time: when a shop goes back to another snapshot, that shows at once.
@@ -18,7 +18,7 @@ _OF_A_BODY = ("content-type", "content-length", "content-encoding")
 
 
 class Caching:
-    """WSGI middleware that answers 304, and tells caches what an answer depends on."""
+    """WSGI middleware that answers 304, and sets `Vary` and `Cache-Control`."""
 
     def __init__(self, app: "WSGIApplication") -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""CORS: pages of which origins may ask, and read the answers.
+"""CORS: the origins whose pages may ask, and read the answers.
 
 Flask answers OPTIONS. The headers are flask-cors's own, for its core needs no Flask application.
 """

@@ -1,4 +1,4 @@
-"""The fast path for the question that is asked most, past Flask: products like a product, with nothing but `k` wanted.
+"""The fast path: answer product -> products with no parameter but `k` past Flask, as it is asked most.
 
 Whatever is not exactly that, or has no answer, goes on to Flask, which answers the same.
 """
@@ -23,12 +23,12 @@ _only = lru_cache(MOST)(SearchParams)
 
 
 def is_fast(environ: "WSGIEnvironment") -> bool:
-    """Whether a request is for `RULE`, and so may go the fast path."""
+    """Whether a request is for `RULE`, and so may take the fast path."""
     return environ["REQUEST_METHOD"] == "GET" and _PATH.fullmatch(environ["PATH_INFO"]) is not None
 
 
 class FastPath:
-    """A WSGI application before the one that has the answer to every question, and all the errors.
+    """WSGI middleware in front of Flask, which answers all other requests and all errors.
 
     `ask` answers with JSON for a partition, a product id and what is wanted.
     """

@@ -1,4 +1,4 @@
-"""Rate limits: how often each key may ask, or each address where there are no keys, counted over all workers.
+"""Rate limits: how many requests each key may send, or each address if there are no keys, counted over all workers.
 
 `limits`, whose syntax rates have, counts in memory of one process or in a service of its own. This counts in an SQLite
 file that lives as long as the server: dividing the rate among workers would give a client that keeps one connection
@@ -41,7 +41,7 @@ _COUNT = """
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How often somebody asked since a window began, and when it ends: seconds since 1970."""
+    """The number of a client's requests since a window began, and the window's end in seconds since 1970."""
 
     count: int
     ends: float
@@ -56,7 +56,7 @@ class Counts:
         self._database.executescript(_TABLE)
 
     def hit(self, key: str, seconds: int) -> Window:
-        """Count a request in the window that runs, or in a new one of so many seconds. Raises `sqlite3.Error`."""
+        """Count a request in the current window, or in a new one of so many seconds. Raises `sqlite3.Error`."""
         now = time.time()
         with self._lock:
             (row,) = self._database.execute(_COUNT, {"key": key, "now": now, "seconds": seconds}).fetchall()
@@ -66,7 +66,7 @@ class Counts:
 
 
 def parse_rate(text: str) -> limits.RateLimitItem:
-    """`600` (a minute), `600/minute`, `10/second`. Raises `ConfigError`."""
+    """Parse `600` (a minute), `600/minute`, `10/second`. Raises `ConfigError`."""
     try:
         return limits.parse(f"{text}/minute" if text.isdecimal() else text)
     except ValueError as error:
@@ -74,7 +74,7 @@ def parse_rate(text: str) -> limits.RateLimitItem:
 
 
 class RateLimits:
-    """WSGI middleware, behind `Auth`, that answers 429 to who asks too often for what is below /v1."""
+    """WSGI middleware, behind `Auth`, that answers 429 to a client that asks too often below /v1."""
 
     def __init__(self, app: "WSGIApplication", rate: str, path: Path | None) -> None:
         self._app, self._rate, self._counts = app, parse_rate(rate), Counts(path)

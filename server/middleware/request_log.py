@@ -1,5 +1,5 @@
-"""The request log: an id for every request, whatever answers it, a line in the log and in the metrics, and headers that
-make browsers careful."""
+"""The request log: an id for every request, a line in the log and in the metrics, and headers that make browsers
+careful."""
 
 import logging
 import re
@@ -25,7 +25,7 @@ _NONE = ("", "none")  # anybody can make up methods and paths
 
 
 class RequestLog:
-    """WSGI middleware in front of all other."""
+    """WSGI middleware in front of all other middleware."""
 
     def __init__(self, app: "WSGIApplication") -> None:
         self._app = app
@@ -54,7 +54,7 @@ class RequestLog:
 
 
 def _tell(environ: "WSGIEnvironment", told: dict[str, Any]) -> None:
-    """Write of a request: never its query, which people put secrets into, nor its body."""
+    """Write a line about a request: never its query string, which people put secrets into, nor its body."""
     method, key = environ["REQUEST_METHOD"], environ.get(HOLDER)
     path = environ["PATH_INFO"].encode("unicode_escape").decode()[:200]
     line = f"{method} {path} {told['status']} {1000 * told['seconds']:.1f} ms"

@@ -1,4 +1,4 @@
-"""Which route a request is for, known before Flask is asked: its rule, for metrics, and the role that it requires.
+"""Find a request's route before Flask does: its rule, for metrics, and the role that it requires.
 
 Roles are declared at the routes: `@require("admin")`, nearest to the view of all decorators. A route below /v1 that
 declares none requires `read`.
@@ -37,7 +37,7 @@ class Routes:
         self._rules, self._views = rules.bind(""), views
 
     def role_of(self, environ: "WSGIEnvironment") -> Role | None:
-        """The role that a request requires, None where it is open. Notes the route in `environ`."""
+        """The role that a request requires, None if it is open. Notes the route in `environ`."""
         if is_fast(environ):  # matching takes longer
             environ[ROUTE] = "GET", RULE
             return Role.READ

@@ -1,4 +1,4 @@
-"""Log lines, for people or for machines (`LOG_FORMAT`), each with the id of the request that it is about."""
+"""Log lines, for people or for machines (`LOG_FORMAT`), each with the id of its request."""
 
 import logging
 from contextvars import ContextVar
@@ -14,7 +14,7 @@ _TEXT = "%(asctime)s %(levelname)s %(name)s [%(request_id)s]: %(message)s"
 
 
 def set_up_logs(style: str) -> None:
-    """Write what this process logs to its standard error, as `text` or `json`."""
+    """Write this process's logs to its standard error, as `text` or `json`."""
     handler = logging.StreamHandler()
     handler.setFormatter(_json() if style == "json" else logging.Formatter(_TEXT))
     handler.addFilter(_mark)
@@ -44,7 +44,7 @@ def _mark(record: logging.LogRecord) -> bool:
 
 
 class OneLogger(Logger):  # type: ignore[misc]
-    """gunicorn's own lines, written as all others are. Its access log stays off: `front` writes of requests."""
+    """gunicorn's own lines, written as all others are. Its access log stays off: `request_log` writes of requests."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)

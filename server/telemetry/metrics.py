@@ -1,4 +1,4 @@
-"""What is counted and timed, for Prometheus, over all processes of a server.
+"""Counters and timers for Prometheus, over all processes of a server.
 
 Under gunicorn each process counts in files of its own (the client library's multiprocess mode), and whichever worker is
 asked sums them up.
@@ -28,22 +28,22 @@ timing.listen(lambda stage, seconds: _STAGES.labels(stage).observe(seconds))
 
 
 def answered(route: tuple[str, str], status: str, seconds: float) -> None:
-    """A request was answered."""
+    """Count a request that was answered."""
     _requests(*route, status).observe(seconds)
 
 
 def refused(kind: str) -> None:
-    """A request was refused, or failed."""
+    """Count a request that was refused, or failed."""
     _REFUSALS.labels(kind).inc()
 
 
 def worker_lives() -> None:
-    """This process is a worker that lives."""
+    """Count this process as a worker that lives."""
     _WORKERS.set(1)
 
 
 def exposition() -> bytes:
-    """What all processes of this server counted, in Prometheus's text format."""
+    """The counts of all processes of this server, in Prometheus's text format."""
     counted = _OWN
     if folder := metrics_folder():
         counted = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""Traces of requests, where OpenTelemetry is told where to send them: the extra `otel`, and all that knows of it."""
+"""Trace requests, if OpenTelemetry has an address to send traces to: the extra `otel`, and all that knows of it."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def trace(app: Flask, processor: "SpanProcessor | None" = None) -> None:
-    """Send a span for each request. To be called before anything else is hooked in. Raises `ConfigError`."""
+    """Send a span for each request. Call it before anything else is hooked in. Raises `ConfigError`."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.instrumentation.flask import FlaskInstrumentor

@@ -1,1 +1,1 @@
-"""Snapshots where every host can fetch them: publish, pull, go back, clean."""
+"""Depots, from which every host fetches snapshots: publish, pull, go back, clean."""

@@ -1,4 +1,4 @@
-"""A depot: where snapshots lie for every host to fetch.
+"""A depot: snapshots in a bucket, for every host to fetch.
 
     <depot>/objects/371/0341/<sha256>               a file of one or more snapshots, named by its content
     <depot>/snapshots/371/0341/<id>/manifest.json   written when all its objects are there; manifest.sig beside it
@@ -28,7 +28,7 @@ _LATEST, _MANIFEST, _WITHDRAWN = "LATEST", "manifest.json", "withdrawn"
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """What a depot's LATEST says: the current snapshot and the one that was current before."""
+    """The content of a depot's LATEST: the current snapshot and the one that was current before."""
 
     current: str
     previous: str | None = None
@@ -38,7 +38,7 @@ class Latest:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Latest":
-        """Raises `SnapshotError` where it names no snapshot."""
+        """Parse LATEST. Raises `SnapshotError` if it names no snapshot."""
         ids = data.decode("ascii", "replace").split()
         if not 1 <= len(ids) <= 2 or not all(map(is_id, ids)):
             raise SnapshotError(f"The depot's LATEST does not name a snapshot: {data[:80]!r}. Publish again.")
@@ -46,7 +46,7 @@ class Latest:
 
     @classmethod
     def readable(cls, held: Held | None) -> "Latest | None":
-        """What it says, or None where it says nothing: then it is replaced."""
+        """Parse LATEST, or return None if it names no snapshot and so is to be replaced."""
         with suppress(SnapshotError):
             return cls.from_bytes(held.data) if held else None
         return None
@@ -71,7 +71,7 @@ class DepotPartition:
     partition: Partition
 
     def latest(self) -> Latest | None:
-        """What is current, or None where nothing was published. Raises `SnapshotError` where that is damaged."""
+        """The current snapshot, or None if nothing was published. Raises `SnapshotError` if LATEST is damaged."""
         held = self.held_latest()
         return Latest.from_bytes(held.data) if held else None
 
@@ -80,13 +80,13 @@ class DepotPartition:
         return self.bucket.read(self._key(_LATEST))
 
     def ids(self) -> list[str]:
-        """The ids of all snapshots, newest first; those too whose publisher died before it wrote the manifest."""
+        """The ids of all snapshots, newest first, with those whose publisher died before it wrote the manifest."""
         begin = self._key("")
         names = {entry.key.removeprefix(begin).partition("/")[0] for entry in self.bucket.entries(begin)}
         return sorted(filter(is_id, names), reverse=True)
 
     def manifests(self) -> dict[str, Manifest | None]:
-        """The manifests of all snapshots, newest first; None where one cannot be read."""
+        """The manifests of all snapshots, newest first; None for one that cannot be read."""
         found: dict[str, Manifest | None] = {}
         for snapshot_id in self.ids():
             try:
@@ -96,13 +96,12 @@ class DepotPartition:
         return found
 
     def manifest_of(self, snapshot_id: str, key: str | None = None) -> Manifest:
-        """A snapshot's manifest. Raises `SnapshotError` where it is missing, damaged, foreign or not signed as it
-        must."""
+        """A snapshot's manifest. Raises `SnapshotError` if it is missing, damaged, foreign or not signed with the
+        key."""
         return checked_manifest(snapshot_id, *self.signed_manifest(snapshot_id), key, self.partition)
 
     def signed_manifest(self, snapshot_id: str) -> tuple[bytes, bytes | None]:
-        """The bytes of a manifest and of its signature, unchecked. Raises `SnapshotError` where there is no
-        manifest."""
+        """The bytes of a manifest and of its signature, unchecked. Raises `SnapshotError` if there is no manifest."""
         held = self.bucket.read(self._key(snapshot_id, _MANIFEST))
         if held is None:
             raise SnapshotError(f"The depot {self.bucket.uri} has no snapshot {snapshot_id} of {self.partition}.")
@@ -115,22 +114,22 @@ class DepotPartition:
         return {parts[-2] for parts in keys if parts[-1] == _WITHDRAWN}
 
     def is_withdrawn(self, snapshot_id: str) -> bool:
-        """Whether somebody went back from it."""
+        """Whether somebody went back from the snapshot."""
         return self.bucket.read(self._key(snapshot_id, _WITHDRAWN)) is not None
 
     def object_key(self, digest: FileDigest) -> str:
-        """Where a file of that content lies. Raises `SnapshotError` where a manifest names no content."""
+        """The key of a file of that content. Raises `SnapshotError` if a manifest names no content."""
         if not _SHA256.fullmatch(digest.sha256):
             raise SnapshotError(f"A manifest states a SHA-256 that is none: {digest.sha256[:80]!r}.")
         return f"objects/{self.partition}/{digest.sha256}"
 
     def object(self, digest: FileDigest) -> Entry | None:
-        """The object of that content, where it is there and has the right size."""
+        """The object of that content, if it is there and has the right size."""
         key = self.object_key(digest)
         return next((each for each in self.bucket.entries(key) if (each.key, each.bytes) == (key, digest.bytes)), None)
 
     def write_manifest(self, snapshot_id: str, content: bytes, signed: bytes | None) -> None:
-        """Write a manifest and its signature where they are not there yet. All its objects must be.
+        """Write a manifest and its signature if they are not there yet. All its objects must be.
 
         Raises `DepotError` where another publisher writes them, too.
         """
@@ -139,7 +138,7 @@ class DepotPartition:
         self._settle(self._key(snapshot_id, _MANIFEST), content)
 
     def move(self, before: Held | None, snapshot_id: str) -> None:
-        """Name it in LATEST, also where it is named there already. Raises `DepotError` where LATEST is no longer what
+        """Name the snapshot in LATEST, also if it is named there already. Raises `DepotError` if LATEST is no longer as
         it was `before`."""
         was = Latest.readable(before)
         moved = Latest(snapshot_id, was.current if was else None)
@@ -205,7 +204,8 @@ class DepotPartition:
         return forgotten
 
     def _named_objects(self, ids: list[str]) -> set[str]:
-        """Every object that a snapshot names. An unreadable manifest stops the cleaning: what it names is not known."""
+        """Every object that a snapshot names. An unreadable manifest stops the cleaning, because its objects are not
+        known."""
         named: set[str] = set()
         for snapshot_id in ids:
             if held := self.bucket.read(self._key(snapshot_id, _MANIFEST)):

@@ -1,4 +1,4 @@
-"""A meter of transfers: whoever moves bytes tells it how far they are."""
+"""Meters of transfers: they are told of bytes as they move."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

@@ -1,4 +1,4 @@
-"""Publishing: this host's current snapshot becomes the depot's. Objects first, then the manifest, LATEST last."""
+"""Publish: make this host's current snapshot the depot's. Objects first, then the manifest, LATEST last."""
 
 import hashlib
 from collections.abc import Collection, Mapping
@@ -48,7 +48,7 @@ def publish(here: PartitionFolder, bucket: Bucket, *, key: str | None = None, me
 
 
 def _lasting(depot: DepotPartition, manifest: Manifest, before: Held | None) -> set[FileDigest]:
-    """The files that are there and stay while this publisher works, whoever cleans up meanwhile.
+    """The files that are there and stay while this publisher works, though others may clean up meanwhile.
 
     Those are the current snapshot's (if another becomes current, this publisher loses anyway) and the young ones.
     """

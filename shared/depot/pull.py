@@ -1,4 +1,4 @@
-"""Pulling: a depot's current snapshot comes to this host, whole or not at all.
+"""Pull: bring a depot's current snapshot to this host, whole or not at all.
 
 It is fetched into `.pulling/<id>` beside the snapshots, where an interrupted try goes on; every file is checked against
 the manifest, the snapshot is opened, and only then it takes its place and becomes current.
@@ -85,7 +85,8 @@ def _files_of(folder: Path) -> dict[FileDigest, Path]:
 
 
 def _fetch_file(depot: DepotPartition, path: Path, wanted: FileDigest, advance: Advance) -> None:
-    """Fetch what is not there yet. What an interrupted try left is used once; if it proves wrong, all is fetched."""
+    """Fetch the missing part of a file. The part that an interrupted try left is used once; if the whole proves wrong,
+    all is fetched."""
     bucket, there = depot.bucket, path.stat().st_size if path.exists() else 0
     for start in (there, 0) if 0 < there <= wanted.bytes else (0,):
         if start == 0:

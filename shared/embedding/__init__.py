@@ -1,1 +1,1 @@
-"""Pictures to vectors: the networks by name, and what runs them."""
+"""Pictures to vectors: the networks by name, and the engines that run them."""

@@ -11,7 +11,7 @@ from shared.errors import ModelError
 
 
 def main(model: str, folder: str, *weights: str) -> int:
-    """Convert, and say on standard output, as JSON, why that failed. Returns the exit status."""
+    """Convert, and print as JSON on standard output why that failed. Returns the exit status."""
     # TensorFlow and Keras print where they please; only this is meant for who asked.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

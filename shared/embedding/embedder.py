@@ -1,4 +1,4 @@
-"""Picture -> vector: the networks, behind one small protocol.
+"""Embedders: picture -> vector, behind one small protocol.
 
 `registry.load` finds a network by name. Loading it, and asking for its `spec`, loads no engine: the network is built on
 the first `embed`. So product -> products can be answered, and an unchanged catalog indexed again, without one.
@@ -16,7 +16,7 @@ from shared.vectors.unit import Vectors
 
 @dataclass(frozen=True, slots=True)
 class EmbedderSpec:
-    """What a snapshot must know of the network that made it.
+    """The facts that a snapshot must know of the network that made it.
 
     `fingerprint` changes with the weights and with the preprocessing: equal fingerprints mean equal vectors. The first
     `plain_dimension` values are the vector; others behind them, its middle, are only for learning from. `views`: in
@@ -36,28 +36,29 @@ class EmbedderSpec:
         object.__setattr__(self, "plain_dimension", self.plain_dimension or self.dimension)
 
     def square(self, picture: Picture) -> Picture:
-        """A picture as the network takes it."""
+        """Prepare a picture as the network takes it."""
         return square(picture, self.image_size, self.resample)
 
     def seen(self, photo: Picture, several: bool) -> Picture:
-        """A photo in its `views`, or in one: `(views, image_size, image_size, 3)`."""
+        """Prepare a photo in its `views`, or in one: `(views, image_size, image_size, 3)`."""
         return views(photo, self.image_size, self.views if several else 1, self.resample)
 
     def edge(self, several: bool) -> int:
-        """Pixels of a photo's longer edge that `seen` needs."""
+        """The pixels of a photo's longer edge that `seen` needs."""
         return views_edge(self.image_size, self.views if several else 1)
 
 
 class Embedder(Protocol):
-    """`spec` and `embed` are all a new network needs. An embedder owns its preprocessing."""
+    """A network: `spec` and `embed` are all a new one needs. An embedder owns its preprocessing."""
 
     @property
     def spec(self) -> EmbedderSpec: ...
 
     def embed(self, images: Picture) -> Vectors:
-        """`uint8 (n, image_size, image_size, 3)` -> `float32 (n, dimension)`, not normalised."""
+        """Embed `uint8 (n, image_size, image_size, 3)` into `float32 (n, dimension)`, not normalised."""
         ...
 
     def files(self) -> Sequence[Path]:
-        """Files that must travel with a snapshot, so that another host has this network. Empty where its code does."""
+        """The files that must travel with a snapshot, so that another host has this network. Empty if its code brings
+        it."""
         ...

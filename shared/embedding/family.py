@@ -1,4 +1,4 @@
-"""A network before an engine runs it: a file for each family of them."""
+"""Families of networks, before an engine runs them: a file for each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,14 +37,14 @@ class Family(Protocol):
 
     @property
     def spec(self) -> EmbedderSpec | None:
-        """None where only the built network can tell."""
+        """The spec of the network, None if only the built network can tell."""
         ...
 
     def define(self) -> Definition:
-        """The network for TensorFlow. Raises `ModelError` where it is none of its, or the weights are wrong."""
+        """Define the network for TensorFlow. Raises `ModelError` if it is none of its, or the weights are wrong."""
         ...
 
     def convert(self, folder: Path) -> None:
-        """Write the network for OpenVINO, in this process. Raises `ModelError`, and `NotConvertible` where only
-        TensorFlow can run it."""
+        """Write the network for OpenVINO, in this process. Raises `ModelError`, and `NotConvertible` if only TensorFlow
+        can run it."""
         ...

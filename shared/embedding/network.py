@@ -72,7 +72,7 @@ class _TensorFlowNetwork:
 
 
 def converted(family: Family, runtime: Runtime) -> ConvertedNetwork:
-    """The network as OpenVINO runs it, converted where it was not before. Raises as `Family.convert` does."""
+    """The network as OpenVINO runs it, converted now if it was not before. Raises as `Family.convert` does."""
     place = runtime.place(family.fingerprint)
     with suppress(ModelError):  # there is none, or it is damaged
         network = ConvertedNetwork(place / FILES[0], runtime)

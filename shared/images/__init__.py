@@ -1,1 +1,1 @@
-"""Bytes to upright RGB pictures: the only decoder. And a page of pictures."""
+"""Bytes to upright RGB pictures: the only decoder; crops, views, and a page of pictures."""

@@ -15,8 +15,8 @@ _NUMBER = re.compile(r"[0-9]{1,6}(?:\.[0-9]{0,9})?|\.[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A part of the upright picture: its left, top, width and height, in fractions of it where all are at most 1, else
-    in pixels."""
+    """A part of the upright picture: its left, top, width and height, in fractions of it if all are at most 1, else in
+    pixels."""
 
     x: float
     y: float

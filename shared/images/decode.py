@@ -1,4 +1,4 @@
-"""Bytes -> picture: the only decoder, the same for catalog images and users' photos, with every limit.
+"""Decode bytes into a picture: the only decoder, the same for catalog images and users' photos, with every limit.
 
 A picture is `uint8 (height, width, 3)`: RGB, upright, on white, its longer edge at most `MAX_EDGE` pixels. Who asks for
 it says how many pixels of that edge are needed: decoding fewer is what makes it quick.
@@ -51,15 +51,15 @@ class Decoded:
 
 
 def decode(data: bytes, crop: Crop | None = None, edge: int = MAX_EDGE) -> Picture | Refusal:
-    """Decode an image file, or that part of it, without its size: see `decode_sized`."""
+    """Decode an image file, or that part of it, and leave out its size: see `decode_sized`."""
     found = decode_sized(data, crop, edge)
     return found if isinstance(found, Refusal) else found.picture
 
 
 @stage("decode")
 def decode_sized(data: bytes, crop: Crop | None = None, edge: int = MAX_EDGE) -> Decoded | Refusal:
-    """Decode an image file, or that part of it. The longer edge of the result keeps at least `edge` pixels, where it
-    has them, up to `MAX_EDGE`; how many more it keeps is what is cheapest.
+    """Decode an image file, or that part of it. The longer edge of the result keeps at least `edge` pixels, if it has
+    them, up to `MAX_EDGE`; it keeps more if that is cheaper.
 
     Returns the picture, or a `Refusal` of kind `empty`, `too_large`, `unsupported_format`, `too_many_pixels`,
     `bad_image` or `bad_crop`. Never raises for bad bytes.
@@ -121,7 +121,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _stored(box: Box, width: int, height: int, turned: int) -> Box:
-    """Box of a part of the upright picture, which has that size, in the picture as it is stored."""
+    """The box of a part of the upright picture, which has that size, in the picture as it is stored."""
     left, top, right, bottom = box
     if turned in (2, 3, 6, 7):
         left, right = width - right, width - left
@@ -131,8 +131,8 @@ def _stored(box: Box, width: int, height: int, turned: int) -> Box:
 
 
 def _stored_part(image: Image.Image, box: Box, edge: int) -> Image.Image:
-    """That part of the picture, decoded. JPEG alone is decoded straight to 1/2, 1/4 or 1/8 of its size, the smallest
-    that leaves the part's longer edge as long as `edge`."""
+    """Decode that part of the picture. Only JPEG is decoded straight to 1/2, 1/4 or 1/8 of its size, the smallest that
+    leaves the part's longer edge as long as `edge`."""
     width, height = image.size
     longer = max(box[2] - box[0], box[3] - box[1])
     image.draft("RGB", (max(1, width * edge // longer), max(1, height * edge // longer)))
@@ -145,15 +145,15 @@ def _stored_part(image: Image.Image, box: Box, edge: int) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Pillow clips 16-bit grey when it converts, so scale it first."""
+    """Convert to 8 bits. Pillow clips 16-bit grey when it converts, so it is scaled first."""
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
 
 
 def _shrunk(image: Image.Image, edge: int) -> Image.Image:
-    """The picture by a whole divisor, which is cheap, but with half as many pixels again as `edge`: the mean of whole
-    blocks is a poor filter, and the network sees it. At most `MAX_EDGE` long."""
+    """Shrink the picture by a whole divisor, which is cheap, but to half as many pixels again as `edge`: the mean of
+    whole blocks is a poor filter, and the network sees it. At most `MAX_EDGE` long."""
     divisor = 2 * max(image.size) // (3 * edge)
     if divisor < 2 and max(image.size) <= MAX_EDGE:
         return image

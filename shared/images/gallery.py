@@ -1,4 +1,4 @@
-"""A page of pictures: questions on the left, answers beside them, in one HTML file."""
+"""A page of pictures: queries on the left, answers beside them, in one HTML file."""
 
 import base64
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Tile:
 
     @property
     def uri(self) -> str:
-        """Its address, or that of a small JPEG in a data: URI; "" where the bytes are no picture."""
+        """Its address, or that of a small JPEG in a data: URI; "" if the bytes are no picture."""
         if isinstance(self.picture, str):
             return self.picture
         small = thumbnail(self.picture, _THUMBNAIL)
@@ -31,7 +31,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A question and its answers, best first."""
+    """A query and its answers, best first."""
 
     question: Tile
     answers: Sequence[Tile]
@@ -46,12 +46,12 @@ class Section:
 
     @property
     def wide(self) -> int:
-        """How many pixels a row takes."""
+        """The pixels that a row takes."""
         return 160 * max((1 + len(row.answers) for row in self.rows), default=1)
 
 
 def page(title: str, intro: str, sections: Sequence[Section]) -> str:
-    """The page as HTML text."""
+    """Render the page as HTML."""
     from jinja2 import Environment, FileSystemLoader  # most runs end without a page
 
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)

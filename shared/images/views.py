@@ -1,4 +1,4 @@
-"""A picture as a network takes it: on a white square, or as several views of a photo."""
+"""Prepare a picture as a network takes it: on a white square, or as several views of a photo."""
 
 import math
 
@@ -15,7 +15,7 @@ VIEWS = ("whole", "middle 60 %", "mirrored", "middle 80 %")
 
 
 def square(picture: Picture, size: int, resample: int = BICUBIC) -> Picture:
-    """The picture on a white square of `size` pixels, whole, its sides in proportion: `uint8 (size, size, 3)`."""
+    """Put the picture on a white square of `size` pixels, whole, its sides in proportion: `uint8 (size, size, 3)`."""
     image = Image.fromarray(picture)
     if image.width != image.height:
         edge = max(image.size)
@@ -26,7 +26,7 @@ def square(picture: Picture, size: int, resample: int = BICUBIC) -> Picture:
 
 
 def views(picture: Picture, size: int, count: int = len(VIEWS), resample: int = BICUBIC) -> Picture:
-    """A photo seen several ways, as its product may fill it or not: the first `count` of `VIEWS`.
+    """Make the first `count` of `VIEWS` of a photo, which its product may fill or not.
 
     Returns `uint8 (count, size, size, 3)`.
     """
@@ -39,7 +39,7 @@ def views(picture: Picture, size: int, count: int = len(VIEWS), resample: int = 
 
 
 def views_edge(size: int, count: int) -> int:
-    """Pixels of a photo's longer edge that so many `views` of that size need."""
+    """The pixels of a photo's longer edge that so many `views` of that size need."""
     return math.ceil(size / 0.6) if count > 1 else size
 
 

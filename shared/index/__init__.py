@@ -1,1 +1,1 @@
-"""What a snapshot searches: vectors, the product table, columns and filters, the neighbour table."""
+"""The parts of an index: vectors, the product table, columns and filters, the neighbour table."""

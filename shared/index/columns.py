@@ -36,7 +36,7 @@ class Column:
 
     @cached_property
     def numbers(self) -> NDArray[np.float64] | None:
-        """The values as numbers, NaN for the empty one; None where one of the others is not a number."""
+        """The values as numbers, NaN for the empty one; None if one of the others is not a number."""
         found = np.full(len(self.values), np.nan)
         for at, text in enumerate(map(str.strip, self.values)):
             value = number(text)
@@ -47,7 +47,7 @@ class Column:
         return None if np.isnan(found).all() else found
 
     def mask(self, condition: Condition) -> NDArray[np.bool_]:
-        """Which rows the condition admits: `(rows,)`. Raises `BadQuestion`."""
+        """The rows that the condition admits: `(rows,)`. Raises `BadQuestion`."""
         texts = {value for value in condition.values if isinstance(value, str)}
         hits = np.array([folded(value) in texts for value in self.values], np.bool_)
         for wanted in condition.values:
@@ -68,10 +68,10 @@ class Columns(ABC):
 
     @abstractmethod
     def _column(self, name: str) -> Column:
-        """One column. Raises `BadQuestion` where there is none of that name."""
+        """Make one column. Raises `BadQuestion` if there is none of that name."""
 
     def _mask(self, wanted: Filter) -> NDArray[np.bool_]:
-        """Which rows the filter admits: `(rows,)`. Raises `BadQuestion`."""
+        """The rows that the filter admits: `(rows,)`. Raises `BadQuestion`."""
         masks = [self.column(condition.column).mask(condition) for condition in wanted.conditions]
         admitted: NDArray[np.bool_] = np.logical_and.reduce(masks)
         admitted.flags.writeable = False  # others will get it too
@@ -79,7 +79,7 @@ class Columns(ABC):
 
 
 class StoredColumns(Columns):
-    """The columns that lie in the two files: `text` and `codes` are what these hold."""
+    """Columns in the two files: `text` and `codes` are their contents."""
 
     def __init__(self, text: bytes | mmap.mmap, codes: NDArray[np.int32]) -> None:
         self.text, self.codes = text, codes
@@ -120,7 +120,7 @@ def columns_of(rows: Iterable[Mapping[str, str]]) -> StoredColumns:
 
 
 def _fill(values: dict[str, int], codes: "array[int]", count: int) -> None:
-    """Have the empty value for the rows up to there."""
+    """Give the rows up to there the empty value."""
     if len(codes) < count:
         codes.extend([values.setdefault("", len(values))] * (count - len(codes)))
 
@@ -132,7 +132,7 @@ def write_columns(columns: StoredColumns, folder: Path) -> None:
 
 
 def open_columns(folder: Path, rows: int) -> StoredColumns:
-    """Map the two files. Raises `SnapshotError` where they are not those of so many rows."""
+    """Map the two files. Raises `SnapshotError` if they are not those of so many rows."""
     codes = read_array(folder / "columns.codes.npy", np.int32, 2)
     with (folder / "columns.jsonl").open("rb") as file:
         columns = StoredColumns(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), codes)

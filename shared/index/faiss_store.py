@@ -1,8 +1,8 @@
 """The default store: one FAISS inner-product index in one file, whose kind follows the vectors' size.
 
-Flat             exact, while one question reads it within 5 ms
+Flat             exact, while one query reads it within 5 ms
 SQfp16           exact on float16, while that is within 5 ms, and where it does not move answers
-IVF<n>,SQfp16    approximate: the vectors lie in n cells; a question visits as many as its recall needs
+IVF<n>,SQfp16    approximate: the vectors lie in n inverted lists; nprobe is as high as the recall needs
 IVF<n>,Flat      the same, where float16 would move answers
 """
 
@@ -25,11 +25,11 @@ from shared.vectors.unit import Vectors
 faiss.omp_set_num_threads(1)
 
 EXACT_BYTES = 50 * 1024 * 1024  # what one thread reads in 5 ms: 10 GB/s was the least that was measured
-# What share of the right answers must stay right with float16.
+# The share of the right answers that must stay right with float16.
 _UNMOVED = 0.995
-# What share of the right answers visited cells must hold for the questions at build, so that 0.98 is found of others.
+# The recall that nprobe must reach for the queries at build, so that other queries reach 0.98.
 _RECALL = 0.99
-# With k answers wanted, cells with so many times k vectors are visited.
+# For k hits, inverted lists with so many times k vectors are visited.
 _VISITED = 32
 # Up to so many allowed rows, multiplying with their vectors is faster than FAISS's selector.
 _GATHERED = 1000
@@ -61,9 +61,9 @@ def _flat(kind: str, vectors: Vectors) -> Any:
 
 
 def _cells(kind: str, vectors: Vectors, ground_truth: GroundTruth) -> tuple[Any, float]:
-    """An index of cells that knows how many of them a question visits; and its recall, measured by asking it."""
+    """Build inverted lists with an nprobe for the recall that is wanted, and measure their recall by searching them."""
     count, dimension = vectors.shape
-    # So many that finding the nearest cells costs about what visiting them does.
+    # So many that finding the nearest lists costs about as much as visiting them.
     middles = centres(vectors, min(count, round(4 * count**0.5)))
     own = nearest_centre(vectors, middles)
     index: Any = faiss.index_factory(dimension, f"IVF{len(middles)},{kind}", faiss.METRIC_INNER_PRODUCT)
@@ -77,7 +77,7 @@ def _cells(kind: str, vectors: Vectors, ground_truth: GroundTruth) -> tuple[Any,
 
 
 class FaissStore:
-    """A `VectorStore` over a verified file. Wrong questions are stopped here: FAISS crashes or answers nonsense."""
+    """A `VectorStore` over a verified file. Wrong queries are stopped here: FAISS crashes or answers nonsense."""
 
     def __init__(self, path: Path) -> None:
         self._index: Any
@@ -113,12 +113,12 @@ class FaissStore:
             return self._search_few(queries, k, np.flatnonzero(allowed))
         scores, rows = self._visit(queries, k, self._enough(k, count), allowed)
         short = rows[:, -1] < 0
-        if short.any():  # small cells
+        if short.any():  # small lists
             scores[short], rows[short] = self._visit(queries[short], k, self._cells, allowed)
         return scores, rows
 
     def _enough(self, k: int, count: int) -> int:
-        """How many cells to visit for `k` of `count` rows: where few are allowed, as many more."""
+        """The nprobe for `k` of `count` rows: if few are allowed, as many more lists."""
         if not self._cells:
             return 0
         return min(
@@ -128,7 +128,8 @@ class FaissStore:
     def _visit(
         self, queries: Vectors, k: int, cells: int, allowed: NDArray[np.bool_] | None
     ) -> tuple[Vectors, NDArray[np.int64]]:
-        """Search the `cells` nearest cells of each query. Where they hold fewer than `k` vectors, rows end with -1."""
+        """Search the `cells` nearest inverted lists of each query. If they hold fewer than `k` vectors, rows end with
+        -1."""
         how: Any = faiss.SearchParametersIVF() if self._cells else faiss.SearchParameters()
         if self._cells:
             how.nprobe = cells

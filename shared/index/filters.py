@@ -1,4 +1,4 @@
-"""Which images may be answers, as it is asked: `brand:ccm,bauer;price:20..80;in_stock:true`.
+"""Filters on images by their columns: `brand:ccm,bauer;price:20..80;in_stock:true`.
 
 Conditions are joined with `;` and must all hold; the values of one with `,`, and one of them must. A value is a text,
 whose case does not matter, or a range of numbers, whose ends may be absent and belong to it. What holds `,` `;` `:` or
@@ -31,7 +31,7 @@ Value: TypeAlias = str | Range
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The column has one of the values; texts are folded."""
+    """A condition: the column has one of the values; texts are folded."""
 
     column: str
     values: tuple[Value, ...]
@@ -39,13 +39,13 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """All of the conditions hold."""
+    """A filter: all of the conditions hold."""
 
     conditions: tuple[Condition, ...]
 
 
 def parse(texts: Iterable[str]) -> Filter | None:
-    """Read a filter, or several that must all hold; None where they ask for nothing. Raises `BadQuestion`."""
+    """Read a filter, or several that must all hold; None if they have no condition. Raises `BadQuestion`."""
     texts = [texts] if isinstance(texts, str) else texts
     conditions = tuple(condition for text in texts if text.strip() for condition in _conditions(text))
     return Filter(conditions) if conditions else None
@@ -57,7 +57,7 @@ def folded(text: str) -> str:
 
 
 def number(text: str) -> float | None:
-    """The number that a text is, or None."""
+    """Read a text as a number, None if it is none."""
     return float(text) if _NUMBER.fullmatch(text) else None
 
 

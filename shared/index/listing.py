@@ -1,4 +1,4 @@
-"""The listing of a catalog, to browse it: products by ids and words, columns, and the hosts of pictures.
+"""The listing of a catalog to browse: its products by ids and words, its columns, its pictures' hosts.
 
 Read out of the product table on first use, in a second or so for 100,000 products, and kept with the open snapshot.
 """
@@ -35,7 +35,8 @@ class ValueCount:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A column of the catalog, and its most frequent values. `low` and `high` where all values are numbers."""
+    """A column of the catalog: its values and their numbers of products, most frequent first. `low` and `high` if all
+    values are numbers."""
 
     name: str
     values: Sequence[ValueCount]
@@ -45,7 +46,7 @@ class Attribute:
 
 
 class Listing(Protocol):
-    """Products as one browses them. Safe to use from many threads."""
+    """The products of a partition, to browse. Safe to use from many threads."""
 
     def all(self) -> Sequence[int] | NDArray[np.int64]:
         """The numbers of all products; the catalog need not be read for it."""
@@ -63,7 +64,7 @@ class Listing(Protocol):
 
     @property
     def origins(self) -> Sequence[str]:
-        """Where the pictures lie on the web: `https://host`, each once."""
+        """The hosts of the pictures on the web: `https://host`, each once."""
         ...
 
 
@@ -103,7 +104,7 @@ class TableListing:
 
 
 class _Content:
-    """What is read in one pass over the table."""
+    """The contents that one pass over the table reads."""
 
     def __init__(self, table: ListedTable) -> None:
         ids: dict[str, list[int]] = defaultdict(list)
@@ -131,7 +132,7 @@ class _Content:
 
 
 class _Beginnings:
-    """Texts -> products, asked by how a text begins: the texts are sorted, and so are their products behind them."""
+    """Texts -> products, found by how a text begins: the texts are sorted, and so are their products behind them."""
 
     def __init__(self, products: Mapping[str, list[int]], count: int) -> None:
         self._count = count
@@ -140,7 +141,7 @@ class _Beginnings:
         self._products = np.fromiter(chain.from_iterable(map(products.__getitem__, self._texts)), np.int32)
 
     def beginning(self, text: str) -> NDArray[np.bool_]:
-        """For each product, whether one of its texts begins so."""
+        """Whether one of each product's texts begins so: `(products,)`."""
         found = np.zeros(self._count, np.bool_)
         if text:
             begin = bisect_left(self._texts, text)
@@ -157,7 +158,7 @@ def _attribute(name: str, values: Counter[str]) -> Attribute:
 
 
 def _numbers(texts: Collection[str]) -> list[float]:
-    """All of them as numbers, as filters take them, or none."""
+    """All values as numbers, as filters take them, or none."""
     numbers = [found for text in texts if (found := number(text.strip())) is not None]
     return numbers if len(numbers) == len(texts) else []
 

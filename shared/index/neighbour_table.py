@@ -1,7 +1,8 @@
-"""Products near products, by matrix products in blocks. Pure numpy, but for the two files it is kept in.
+"""The neighbour table: each product's nearest products, by matrix products in blocks. Pure numpy, but for its two
+files.
 
-A product asks with the mean direction of its images, so that they vote together and no single odd image decides; its
-similarity to another is the cosine of that with the other's best image.
+A product is searched by the mean direction of its images, so that they vote together and no single odd image decides.
+Its similarity to another is the cosine of that with the other's best image.
 
     neighbours.rows.npy    int32 (products, k): the best image of each near product, nearest first
     neighbours.scores.npy  float32 (products, k): its score, rounded to `DIGITS`
@@ -23,14 +24,14 @@ from shared.vectors.unit import Vectors, normalise, usable
 KEPT = 100
 EXACT_WORK = 2e13  # multiplications: about five minutes on two cores
 _BLOCK_BYTES = 64 * 1024 * 1024
-# Where cells are used: the share of right first answers that they must hold, of how many products this is measured.
+# With inverted lists: the recall to reach, among how many first hits, and of how many products it is measured.
 _RECALL, _DEPTH, _SAMPLE = 0.99, 10, 300
 
 
 @dataclass(frozen=True, slots=True)
 class NeighbourTable:
-    """The table described above. `recall` is the share of the right first 10 that it holds, as far as its maker knows;
-    the files do not keep it."""
+    """The table described above. `recall` is the measured share of the right first 10 that it holds, which the files do
+    not keep."""
 
     rows: NDArray[np.int32]
     scores: Vectors
@@ -40,8 +41,8 @@ class NeighbourTable:
 def build_neighbour_table(
     vectors: Vectors, groups: RowGroups, kept: int = KEPT, exact_work: float = EXACT_WORK
 ) -> NeighbourTable:
-    """All products against all; where that takes more than `exact_work` multiplications, the products of each cell
-    against the cells around it, as many as hold 0.99 of the right first 10. Scores are exact either way.
+    """Compare all products with all; if that takes more than `exact_work` multiplications, the products of each
+    inverted list with the lists around it, as many as hold 0.99 of the right first 10. Scores are exact either way.
 
     `vectors` are unit vectors `(rows, d)`; `groups` says whose they are.
     """
@@ -56,7 +57,7 @@ def build_neighbour_table(
 
 
 def mean_directions(vectors: Vectors, starts: NDArray[np.int32]) -> Vectors:
-    """What products ask with, `(products, d)`: of each the mean of its unit vectors, scaled to length 1.
+    """The vector that each product is searched by `(products, d)`: the mean of its unit vectors, scaled to length 1.
 
     Where they cancel out, its first one.
     """
@@ -67,7 +68,8 @@ def mean_directions(vectors: Vectors, starts: NDArray[np.int32]) -> Vectors:
 
 @dataclass(frozen=True, slots=True)
 class _Catalog:
-    """Vectors `(rows, d)`, whose they are `(rows,)`, and what each product asks with `(products, d)`."""
+    """Vectors `(rows, d)`, the product of each `(rows,)`, and the vector that each product is searched by `(products,
+    d)`."""
 
     vectors: Vectors
     owners: NDArray[np.int64]
@@ -82,8 +84,8 @@ class _Catalog:
     def nearest(
         self, asked: NDArray[np.int64], k: int, near: NDArray[np.int64] | slice = slice(None)
     ) -> tuple[NDArray[np.int32], Vectors]:
-        """The `k` best other products of each one asked, among the rows `near`: the row of their best image, and its
-        score."""
+        """The `k` best other products of each of the `asked` ones, among the rows `near`: the row of their best image,
+        and its score."""
         vectors, owners, numbers = self.vectors[near], self.owners[near], np.arange(len(self.owners), dtype=np.int32)
         rows, scores = np.empty((len(asked), k), np.int32), np.empty((len(asked), k), np.float32)
         images = len(self.vectors) / len(self.means)
@@ -96,7 +98,7 @@ class _Catalog:
 
 
 def _by_cells(catalog: _Catalog, k: int) -> NeighbourTable:
-    """The table by cells, of which there are as many as vectors in each."""
+    """Build the table by inverted lists, as many as each has vectors."""
     products = len(catalog.means)
     middles = centres(catalog.vectors, round(len(catalog.vectors) ** 0.5))
     places, asking = nearest_centre(catalog.vectors, middles), nearest_centre(catalog.means, middles)
@@ -124,7 +126,7 @@ def write_neighbour_table(neighbours: NeighbourTable, folder: Path) -> None:
 
 
 def open_neighbour_table(folder: Path, products: int) -> NeighbourTable:
-    """Map the two files. Raises `SnapshotError` where they are not those of so many products."""
+    """Map the two files. Raises `SnapshotError` if they are not those of so many products."""
     rows = read_array(folder / "neighbours.rows.npy", np.int32, 2)
     scores = read_array(folder / "neighbours.scores.npy", np.float32, 2)
     if rows.shape != scores.shape or len(rows) != products:

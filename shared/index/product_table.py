@@ -40,7 +40,7 @@ _LOOKUP = np.dtype([("hash", "<u8"), ("product", "<i4")])
 
 @dataclass(frozen=True, slots=True)
 class ProductImage:
-    """One image of one product: what a row of the index stands for. Attributes are the catalog's other columns."""
+    """One image of one product, which a row of the index stands for. Attributes are the catalog's other columns."""
 
     product_id: str
     image_id: str
@@ -49,7 +49,7 @@ class ProductImage:
 
 
 def write_products(images: Sequence[ProductImage], folder: Path) -> None:
-    """Write the four files. Raises `ValueError` where images of a product do not stand together."""
+    """Write the four files. Raises `ValueError` if images of a product do not stand together."""
     lines = [line_of(image) + b"\n" for image in images]
     groups = RowGroups.of(image.product_id for image in images)
     ids = [images[row].product_id for row in groups.first]
@@ -82,7 +82,7 @@ class ProductTable(ABC):
 
     @property
     def count(self) -> int:
-        """How many products there are."""
+        """The number of products."""
         return len(self.starts) - 1
 
     def image(self, row: int) -> ProductImage:
@@ -91,7 +91,7 @@ class ProductTable(ABC):
 
     @property
     def groups(self) -> RowGroups:
-        """Which rows are whose."""
+        """The rows of each product."""
         return RowGroups(self.starts)
 
     def images(self, product: int) -> range:
@@ -154,7 +154,7 @@ class StoredTable(ListedTable):
 
 
 def line_of(image: ProductImage) -> bytes:
-    """An image as JSON; it begins with the product id."""
+    """An image as JSON, which begins with the product id."""
     fields = {
         "product_id": image.product_id,
         "image_id": image.image_id,

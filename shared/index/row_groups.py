@@ -1,4 +1,4 @@
-"""Row groups: which rows of an index belong to which product. Rows of one product stand together."""
+"""Row groups: the rows of an index by product. Rows of one product stand together."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Vector stores: what holds vectors and searches them, behind one small protocol.
+"""Vector stores: they hold vectors and search them, behind one small protocol.
 
 A store knows rows (0, 1, 2, .. in the order they were added), never product ids.
 """
@@ -24,8 +24,8 @@ class VectorStore(Protocol):
     def search(
         self, queries: Vectors, k: int, allowed: NDArray[np.bool_] | None = None
     ) -> tuple[Vectors, NDArray[np.int64]]:
-        """`(n, d)` -> scores `(n, k)`, best first, and their rows `(n, k)`; only of rows that are `allowed` `(count,)`,
-        exactly. `k` must be 1 to the number of those."""
+        """Search by `(n, d)`: scores `(n, k)`, best first, and their rows `(n, k)`; only of rows that are `allowed`
+        `(count,)`, exactly. `k` must be 1 to the number of those."""
         ...
 
     def vectors(self, start: int, stop: int) -> Vectors:
@@ -35,8 +35,8 @@ class VectorStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoreFigures:
-    """What was built: the kind of index, and its size in bytes. Of an approximate one also how many inverted lists a
-    query visits, and the recall at 10 that was measured with so many queries."""
+    """The kind and size in bytes of a built index. For an approximate one also nprobe (`visited`), and the recall at 10
+    that was measured with so many queries."""
 
     kind: str
     bytes: int

@@ -1,1 +1,1 @@
-"""Changes between two index runs: the journal, and a snapshot with its changes."""
+"""Live changes between two index runs: the journal, and the view of a snapshot with its changes."""

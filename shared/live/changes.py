@@ -1,4 +1,4 @@
-"""What a journal changes in one snapshot: read from the journal, and placed in the snapshot's space."""
+"""Live changes of one snapshot: read from the journal, and placed in the snapshot's space."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from shared.vectors.unit import Vectors, normalise, usable
 
 @dataclass(frozen=True, slots=True)
 class LiveChanges:
-    """Changes of a journal up to `clock`, as they bear on one snapshot.
+    """The changes of a journal up to `clock`, as they concern one snapshot.
 
     `numbers`: of each product that was put or deleted, its number in the view, None if deleted; `places`: its number in
     the snapshot, and that of each unavailable product; `waiting`: change and place of images that this snapshot's
@@ -34,7 +34,7 @@ class LiveChanges:
 
     @property
     def version(self) -> str:
-        """Another one for everything that may change an answer; the same in every process."""
+        """A text that differs after every change that may change an answer; the same in every process."""
         return f"{self.clock.seq}.{len(self.waiting)}" if self.waiting else str(self.clock.seq)
 
     @property
@@ -45,7 +45,7 @@ class LiveChanges:
 
 
 def read_changes(base: Snapshot, reading: Reading, before: LiveChanges | None = None) -> LiveChanges | None:
-    """What the journal changes in this snapshot; None where it changes nothing.
+    """Read the journal's changes of this snapshot; None if there are none.
 
     What is in `before`, of the same snapshot, is not read again. Raises `sqlite3.Error`.
     """
@@ -77,14 +77,14 @@ def read_changes(base: Snapshot, reading: Reading, before: LiveChanges | None = 
 
 
 def merged_up_to(manifest: Manifest, journal: str) -> int:
-    """The last change of products that this snapshot was indexed with; 0 where it is none of this journal."""
+    """The last change of products that this snapshot was indexed with; 0 if it is of another journal."""
     live = manifest.catalog.live
     return live.seq if live and live.journal == journal else 0
 
 
 def catalog_vectors(snapshot: SnapshotView, raw: Vectors) -> Vectors:
-    """Raw vectors of the images of one product `(n, d)` -> unit vectors `(n, k)`, as an index run would place them; a
-    row that has no direction becomes all NaN."""
+    """Map raw vectors of the images of one product `(n, d)` to unit vectors `(n, k)`, as an index run would; a row that
+    has no direction becomes all NaN."""
     if snapshot.projection is None:
         return normalise(raw[:, : snapshot.spec.plain_dimension])
     rows = snapshot.projection.images(raw)
@@ -95,7 +95,7 @@ def catalog_vectors(snapshot: SnapshotView, raw: Vectors) -> Vectors:
 
 
 def _added(base: Snapshot, reading: Reading, change: Change) -> Added | list[tuple[int, int]]:
-    """The product that was put, or change and place of those of its images that have no vector yet."""
+    """The product that was put, or change and place of each of its images that has no vector yet."""
     images = reading.addresses(change.seq)
     raw = reading.vectors(change.seq, base.spec.fingerprint)
     if missing := [(change.seq, place) for place in range(len(images)) if place not in raw]:

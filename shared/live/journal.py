@@ -1,4 +1,4 @@
-"""What was changed live in a partition: one SQLite file, `<data>/live/371/0341.sqlite`.
+"""The journal of a partition's live changes: one SQLite file, `<data>/live/371/0341.sqlite`.
 
 Every change gets the next number of one sequence. It is acknowledged when it is on the disk, whole. Availability and
 pins are kept as they are; of each product the last change, with its images as they were uploaded and the network's raw
@@ -65,7 +65,7 @@ class LiveImage:
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """What answers to one product begin with, in this order, and what is never among them: product ids."""
+    """The pins of one product: the ids that its hits begin with, in this order, and those that are never among them."""
 
     pinned: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ class Pins:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The id of the journal, its last change, and those that changed availability and pins last."""
+    """The state of a journal: its id, its last change, and the last ones of availability and of pins."""
 
     journal: str
     seq: int
@@ -83,7 +83,8 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The last change of a product: what was put, or, without attributes, that it was deleted. `made` is when."""
+    """The last change of a product: the images and attributes that were put, or, without attributes, a deletion. `made`
+    is when."""
 
     product_id: str
     seq: int
@@ -110,7 +111,7 @@ class Reading:
         return {name: Pins(*(tuple(json.loads(ids)) for ids in lists)) for name, *lists in rows}
 
     def changes(self, after: int = 0) -> list[Change]:
-        """The last change of each product, where that came after number `after`; in the order they were made."""
+        """The last change of each product, if it came after number `after`; in the order they were made."""
         query = "SELECT product_id, seq, made, attributes FROM products WHERE seq > ? ORDER BY seq"
         rows = self._db.execute(query, (after,))
         return [Change(name, seq, made, json.loads(text) if text else None) for name, seq, made, text in rows]
@@ -121,17 +122,18 @@ class Reading:
         return [(image_id, address) for image_id, address in self._db.execute(query, (seq,))]
 
     def data(self, seq: int, place: int) -> bytes | None:
-        """The bytes of an image; None where it is no longer there."""
+        """The bytes of an image; None if it is no longer there."""
         found = self._db.execute("SELECT data FROM images WHERE seq = ? AND place = ?", (seq, place)).fetchone()
         return found and bytes(found[0])
 
     def picture(self, address: str) -> bytes | None:
-        """The bytes of the image with this address; None where it is no longer there."""
+        """The bytes of the image with this address; None if it is no longer there."""
         found = self._db.execute("SELECT data FROM images WHERE image_url = ?", (address,)).fetchone()
         return found and bytes(found[0])
 
     def vectors(self, seq: int, fingerprint: str) -> dict[int, Vectors]:
-        """Place of an image of this change -> its raw vector `(d,)` by that network, of those that have one."""
+        """The raw vectors `(d,)` by that network of this change's images, by their places; only of those that have
+        one."""
         query = "SELECT place, vector FROM vectors WHERE seq = ? AND fingerprint = ?"
         rows = self._db.execute(query, (seq, fingerprint))
         return {place: np.frombuffer(vector, np.float32) for place, vector in rows}
@@ -149,7 +151,7 @@ class Journal:
         self._watch: tuple[int, sqlite3.Connection] | None = None
 
     def state(self) -> tuple[int, int] | None:
-        """Something that differs after any change; None while there never was one. For one thread at a time."""
+        """A value that differs after any change; None while there never was one. For one thread at a time."""
         with self._explained():
             try:
                 file = self._path.stat().st_ino
@@ -168,7 +170,7 @@ class Journal:
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
-        """The journal as it is now; empty where there is none."""
+        """Read the journal as it is now; empty if there is none."""
         with self._explained(), closing(self._open() if self._path.exists() else _empty()) as db:
             db.execute("BEGIN")
             yield Reading(db)
@@ -189,7 +191,7 @@ class Journal:
         return seq
 
     def delete(self, product_id: str, *, indexed: bool) -> int:
-        """Delete a product; `indexed`: it is in the index, as far as the journal does not know better.
+        """Delete a product; `indexed`: it is in the index, unless the journal knows better.
 
         Returns the number of the change. Raises `UnknownProduct` where it is not there.
         """
@@ -208,7 +210,7 @@ class Journal:
             db.execute(query, (network, raw.astype(np.float32).tobytes(), seq, place))
 
     def drop(self, product_ids: Sequence[str] | None = None) -> int:
-        """Forget what was put and deleted, of these products or of all; returns of how many."""
+        """Forget the puts and deletions of these products or of all; returns of how many."""
         with self._writing() as (db, _):
             if product_ids is None:
                 return db.execute("DELETE FROM products").rowcount
@@ -217,7 +219,8 @@ class Journal:
             ).rowcount
 
     def set_available(self, unavailable: Iterable[str], available: Iterable[str] | None = None) -> int:
-        """These products are never answers, those are again: all others where none are given. Returns the number."""
+        """Make the first products unavailable, and the others available again: all others if none are given. Returns
+        the number."""
         with self._writing() as (db, seq):
             if available is None:
                 db.execute("DELETE FROM unavailable")
@@ -227,7 +230,7 @@ class Journal:
         return seq
 
     def pin(self, product_id: str, pins: Pins) -> int:
-        """Pin and block these products where that one is asked. Returns the number of the change."""
+        """Set the pinned and blocked products of one query product. Returns the number of the change."""
         with self._writing() as (db, seq):
             db.execute("DELETE FROM pins WHERE product_id = ?", (product_id,))
             if pins != Pins():
@@ -238,7 +241,7 @@ class Journal:
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[sqlite3.Connection, int]]:
-        """One change: a connection, and the change's number. All of it is on the disk afterwards, or nothing.
+        """Make one change: a connection, and the change's number. All of it is on the disk afterwards, or nothing.
 
         Writers take turns by a lock of their own, which never times out under load and keeps checkpoints apart from
         commits: together they could damage the file before SQLite 3.51.3.
@@ -255,7 +258,7 @@ class Journal:
                     yield db, seq
 
     def _create(self) -> None:
-        """Whole at once: another process never sees half of it."""
+        """Create the file whole at once: another process never sees half of it."""
         new = self._path.with_suffix(".new")
         new.unlink(missing_ok=True)
         with closing(sqlite3.connect(new)) as db:
@@ -291,7 +294,7 @@ def _empty() -> sqlite3.Connection:
 
 
 def _supersede(db: sqlite3.Connection, seq: int, product_id: str, attributes: str | None) -> None:
-    """A product's last change is this one. Its images and vectors before go with it."""
+    """Make this the product's last change, and remove the images and vectors of the one before."""
     db.execute("DELETE FROM products WHERE product_id = ?", (product_id,))
     made = datetime.now(UTC).isoformat(timespec="seconds")
     db.execute("INSERT INTO products VALUES (?, ?, ?, ?)", (product_id, seq, made, attributes))

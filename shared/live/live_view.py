@@ -66,14 +66,14 @@ class LiveView(SnapshotView):
         return Pinned(rows, scores, frozenset(blocked | first.keys()))
 
     def neighbours(self, product: int, without: Collection[int] = ()) -> Neighbours:
-        """What the snapshot's table holds, merged with what was added, as far down as that is sure."""
+        """Merge the neighbour table with the added products, as far down as that is sure."""
         base = self.base.products
         if product >= base.count:
             return Neighbours(np.zeros(0, np.int64), np.zeros(0, np.float32), whole=False)
         rows, scores, whole = self.base.neighbours(product)
         rows = rows.astype(np.int64)
         if self.changes.added:
-            # What the table does not hold scores at most this, and stands before what was added.
+            # A product that the table lacks scores at most this, and stands before the added ones.
             floor = -np.inf if whole else scores[-1]
             own = (self.query_vector(product) @ self.store.added.T)[0].round(DIGITS)
             sure = np.flatnonzero(own > floor)
@@ -89,7 +89,7 @@ class LiveView(SnapshotView):
 
 
 def live_view(base: Snapshot, reading: Reading, before: SnapshotView | None = None) -> SnapshotView:
-    """The snapshot as the journal changes it: itself, where that changes nothing.
+    """The view of a snapshot with the journal's changes: the snapshot itself if there are none.
 
     What a view `before` of the same snapshot holds is not read again. Raises `sqlite3.Error`.
     """
@@ -99,6 +99,6 @@ def live_view(base: Snapshot, reading: Reading, before: SnapshotView | None = No
 
 
 def current_view(data: Path, snapshot: Snapshot) -> SnapshotView:
-    """A snapshot with all live changes that were made by now. Raises `NotKept`."""
+    """The view of a snapshot with all live changes that were made by now. Raises `NotKept`."""
     with Journal(data, snapshot.manifest.partition).reading() as reading:
         return live_view(snapshot, reading)

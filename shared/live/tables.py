@@ -1,4 +1,4 @@
-"""A snapshot's table, columns, vectors and listing with the products behind them that were put live.
+"""A snapshot's table, columns, vectors and listing, each with the added products behind it.
 
 Products that were put stand behind those of the snapshot, in the order of their changes, as they will after the next
 index run. So equal scores come in the same order before and after it.
@@ -114,7 +114,7 @@ class LiveStore:
         return np.take_along_axis(scores, best, axis=1), np.take_along_axis(rows, best, axis=1)
 
     def _search_shown(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
-        """What the snapshot finds, hidden rows last: few are, so to look further costs less than to leave them out."""
+        """Search the snapshot, hidden rows last: there are few, so looking further costs less than leaving them out."""
         fetch = min(self._base.count, 2 * k + 64)
         while True:
             scores, rows = self._base.search(queries, fetch)
@@ -124,7 +124,7 @@ class LiveStore:
             fetch = min(self._base.count, 4 * fetch)
 
     def vectors(self, start: int, stop: int) -> Vectors:
-        """Of rows of one product, which lie all in the snapshot or all behind it."""
+        """The vectors of rows of one product, which lie all in the snapshot or all behind it."""
         count = self._base.count
         return self._base.vectors(start, stop) if start < count else self.added[start - count : stop - count]
 

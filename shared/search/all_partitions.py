@@ -1,4 +1,4 @@
-"""One product asked of all partitions, and their answers merged."""
+"""Search all partitions by one product, and merge their hits."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +12,7 @@ from shared.snapshot.view import SnapshotView
 
 
 def queries_everywhere(snapshots: Mapping[str, SnapshotView], product_id: str) -> dict[str, Query]:
-    """What the product asks with in each partition that can be asked. Raises `UnknownProduct`.
+    """The query for the product in each partition that can be searched by it. Raises `UnknownProduct`.
 
     A partition that lists the product is asked with its own images of it. Scores of different spaces cannot be
     compared, so another one is asked only where its space is that of a partition that lists it.
@@ -32,8 +32,8 @@ def queries_everywhere(snapshots: Mapping[str, SnapshotView], product_id: str) -
 def similar_everywhere(
     snapshots: Mapping[str, SnapshotView], product_id: str, asked: Mapping[str, Query], params: SearchParams
 ) -> list[tuple[str, Hit]]:
-    """The products that look most like this one, each once, and in which partition. Where some partitions have the
-    filter's columns, the others have no answers."""
+    """The products that look most like this one, each once, and the partition of each. If only some partitions have the
+    filter's columns, the others have no hits."""
     whole = replace(params, k=params.last, offset=0)
     columns = {condition.column for condition in params.filter.conditions} if params.filter else set()
     able = [name for name in asked if columns.issubset(snapshots[name].columns.names)]

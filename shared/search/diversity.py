@@ -1,4 +1,4 @@
-"""Which of the candidates to show, and in which order, where hits should differ from each other."""
+"""Choose and order candidates so that hits differ from each other."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""One result of a search: a product, by its image that matched best."""
+"""Hits: one product of an answer, by its image that matched best."""
 
 from typing import NamedTuple
 
@@ -7,8 +7,8 @@ from shared.snapshot.verdicts import Verdict
 
 
 class Hit(NamedTuple):
-    """A product that was found, by the image of it that matched best. `score` is the cosine, -1 to 1; `verdict` what
-    that means on this catalog, None where that was not fitted; `row` the image's row.
+    """A product that was found, by the image of it that matched best. `score` is the cosine, -1 to 1; `verdict` its
+    meaning on this catalog, None if that was not fitted; `row` the image's row.
 
     `line` is the image as the table holds it, JSON, so that answering over HTTP need not take it apart. A tuple, for an
     answer has ten and more of them, and a frozen dataclass takes three times as long to make.

@@ -11,7 +11,7 @@ MOST = 1000
 
 @dataclass(frozen=True, slots=True)
 class SearchParams:
-    """What a search should return. Raises `BadQuestion`.
+    """The parameters of a search. Raises `BadQuestion`.
 
     `k` hits after the first `offset`; only those with at least `min_score` and `verdict` (None: any), not of the
     products in `exclude`, by images that `filter` admits. `collapse`: variants of one thing count once. `diversity`, 0
@@ -45,7 +45,7 @@ class SearchParams:
 
     @property
     def last(self) -> int:
-        """How many hits must be known to return those that are asked for."""
+        """How many hits must be known to return the page."""
         return self.offset + self.k
 
     @property

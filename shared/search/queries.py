@@ -1,4 +1,4 @@
-"""Queries: a product, a photo, or several of both as positive and negative examples; and why a hit is one."""
+"""Build queries from a product, a photo, or several of both as positive and negative examples; and explain hits."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ MOST = 20
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a query is made of, by name: a product's images, a photo's views; each as a unit vector `(n, d)`."""
+    """The named parts of a query: a product's images, a photo's views; each as a unit vector `(n, d)`."""
 
     names: Sequence[str]
     vectors: Vectors
@@ -32,8 +32,8 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A unit vector `(1, d)` to search by, and the parts that it is made of. `products`: the numbers of the products
-    that are asked about, and so are no hits."""
+    """A unit vector `(1, d)` to search by, and its parts. `products`: the numbers of the products in the query, which
+    are no hits."""
 
     vector: Vectors
     parts: Callable[[], Parts]
@@ -55,7 +55,7 @@ class Explanation:
 
 
 def product_query(view: SnapshotView, product_id: str) -> Query:
-    """Search by a product: by the mean direction of its images. Raises `UnknownProduct`."""
+    """Build a query from a product: the mean direction of its images. Raises `UnknownProduct`."""
     number = view.number(product_id)
     images = view.products.images(number)
 
@@ -67,7 +67,7 @@ def product_query(view: SnapshotView, product_id: str) -> Query:
 
 
 def photo_query(view: SnapshotView, embedder: Embedder, photo: bytes, crop: Crop | None = None) -> Query:
-    """Search by a photo, or a part of it: by the mean of its views. Raises `BadPicture`."""
+    """Build a query from a photo, or a part of it: the mean of its views. Raises `BadPicture`."""
     picture = decode(photo, crop, embedder.spec.edge(view.several_views))
     if isinstance(picture, Refusal):
         raise BadPicture(picture.kind, picture.detail)
@@ -86,14 +86,14 @@ def photo_query(view: SnapshotView, embedder: Embedder, photo: bytes, crop: Crop
 
 
 def embed_views(several: bool, embedder: Embedder, picture: Picture) -> Vectors:
-    """One picture as a photo -> the raw vectors of its views `(views, d)`."""
+    """Embed one picture as a photo: the raw vectors of its views `(views, d)`."""
     return embedder.embed(embedder.spec.seen(picture, several))
 
 
 def mixed_query(
     positive: Sequence[tuple[str, Query, float]], negative: Sequence[tuple[str, Query, float]] = ()
 ) -> Query:
-    """Search by several examples, each with a name and a weight. Raises `BadQuestion`.
+    """Build a query from several examples, each with a name and a weight. Raises `BadQuestion`.
 
     Relevance feedback (Rocchio 1971): the weighted mean of the positive ones, less `GAMMA` times that of the negative.
     """
@@ -122,7 +122,7 @@ def _mean(examples: Sequence[tuple[str, Query, float]]) -> Vectors:
 
 
 def explain(view: SnapshotView, hits: Iterable[Hit], query: Query) -> list[Explanation]:
-    """Why each hit is one."""
+    """Explain each hit."""
     parts = query.parts()
     found = []
     for hit in hits:

@@ -1,4 +1,4 @@
-"""The nearest products of a view, best first: each once, by its best image; equal scores in the catalog's order."""
+"""Rank the nearest products of a view: each once, by its best image; equal scores in the catalog's order."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -17,8 +17,8 @@ from shared.vectors.unit import Vectors
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The best row of each of the nearest products `(n,)`, and its score, best first. `evidence` is what verdicts go
-    by; `whole`: there are no others."""
+    """The best row of each of the nearest products `(n,)`, and its score, best first. `evidence` is compared with the
+    verdicts' thresholds; `whole`: there are no other products."""
 
     rows: NDArray[np.integer]
     scores: Vectors
@@ -26,14 +26,14 @@ class Ranking:
     whole: bool
 
     def where(self, kept: NDArray[np.bool_ | np.int64] | slice) -> "Ranking":
-        """Those products alone, in that order."""
+        """The ranking of those products alone, in that order."""
         return replace(self, rows=self.rows[kept], scores=self.scores[kept], evidence=self.evidence[kept])
 
 
 def nearest_to(
     view: SnapshotView, queries: Vectors, k: int, params: SearchParams, kind: QueryKind, without: frozenset[int]
 ) -> Ranking:
-    """The `k` products nearest to any of the unit vectors `(n, d)`, at least 2, of those that `params` admit."""
+    """Rank the `k` products nearest to any of the unit vectors `(n, d)`, at least 2, that `params` admit."""
     k = max(2, k)
     allowed = view.allowed(params.filter) if params.filter else None
     unwanted = without.union(numbers_of(view, params.exclude))
@@ -48,7 +48,7 @@ def nearest_to(
 
 
 def alike_enough(view: SnapshotView, ranking: Ranking, params: SearchParams, kind: QueryKind) -> Ranking:
-    """The ranking as far down as products are as alike as `params` ask."""
+    """Cut the ranking where products are no longer as alike as `params` require."""
     kept = ranking.scores >= params.min_score
     if params.verdict:
         kept &= ranking.evidence.astype(np.float64) >= verdicts_of(view, kind).least(params.verdict)
@@ -56,7 +56,7 @@ def alike_enough(view: SnapshotView, ranking: Ranking, params: SearchParams, kin
 
 
 def verdicts_of(view: SnapshotView, kind: QueryKind) -> Verdicts:
-    """The verdicts for a kind of query. Raises `BadQuestion` where there are none."""
+    """The verdicts for a kind of query. Raises `BadQuestion` if there are none."""
     if kind is QueryKind.MIXED:
         raise BadQuestion(
             "verdict is asked of several examples; it is known of one product or one photo. Leave it out."
@@ -67,13 +67,13 @@ def verdicts_of(view: SnapshotView, kind: QueryKind) -> Verdicts:
 
 
 def numbers_of(view: SnapshotView, product_ids: Iterable[str]) -> list[int]:
-    """The numbers of those of the products that are there."""
+    """The numbers of the products with these ids, if they are there."""
     found = map(view.products.find, product_ids)
     return [number for number in found if number is not None]
 
 
 def page_of(view: SnapshotView, ranking: Ranking, kind: QueryKind, params: SearchParams) -> list[Hit]:
-    """The hits of a ranking that `params` ask for."""
+    """The hits of a ranking that `params` select."""
     return hits_of(view, ranking.where(slice(params.offset, params.last)), kind, params.offset + 1)
 
 
@@ -98,7 +98,7 @@ def _nearest(
     fetch = min(count, 4 * (k + len(without)) + 64)
     while True:
         scores, rows = store.search(queries, fetch, allowed)
-        # What was not fetched scores at most this, so products above it are final.
+        # A product that was not fetched scores at most this, so products above it are final.
         floor = float(scores[:, -1].max().round(DIGITS))
         best_scores, best_rows = best_of_each(scores.round(DIGITS).ravel(), rows.ravel(), table.owners(rows.ravel()))
         if without:

@@ -1,4 +1,4 @@
-"""The searches over one view. No HTTP in it: serving, evaluating and precomputing run the same code.
+"""The searches over one view. They know no HTTP: serving, evaluating and precomputing run the same code.
 
 A product that is asked about is never among its own hits.
 """
@@ -20,7 +20,7 @@ from shared.vectors.unit import Vectors
 
 
 def similar_to_product(view: SnapshotView, product_id: str, params: SearchParams = TEN) -> list[Hit]:
-    """The products that look most like this one: the pinned ones first. Raises `UnknownProduct`."""
+    """Find the products that look most like this one: the pinned ones first. Raises `UnknownProduct`."""
     product = view.number(product_id)
     pinned = view.pinned(product_id, product)
     rows, scores, whole = view.neighbours(product, pinned.apart)
@@ -40,12 +40,12 @@ def similar_to_product(view: SnapshotView, product_id: str, params: SearchParams
 
 
 def similar_to_photo(view: SnapshotView, embedder: Embedder, photo: bytes, params: SearchParams = TEN) -> list[Hit]:
-    """The products that look most like this photo. Raises `BadPicture`."""
+    """Find the products that look most like this photo. Raises `BadPicture`."""
     return similar_to_query(view, photo_query(view, embedder, photo), params)
 
 
 def similar_to_query(view: SnapshotView, query: Query, params: SearchParams = TEN) -> list[Hit]:
-    """The products that look most like a query of any kind."""
+    """Find the products that look most like a query of any kind."""
     return similar_to_vectors(view, query.vector, params, query.kind, query.products)
 
 
@@ -57,11 +57,11 @@ def similar_to_vectors(
     kind: QueryKind = QueryKind.PHOTO,
     without: frozenset[int] = frozenset(),
 ) -> list[Hit]:
-    """The products nearest to any of the unit vectors `(n, d)`, without the products of those numbers."""
+    """Find the products nearest to any of the unit vectors `(n, d)`, without the products of those numbers."""
     if not params.rearranged:
         return page_of(view, nearest_to(view, queries, params.last, params, kind, without), kind, params)
     fold = verdicts_of(view, QueryKind.PRODUCT).variant if params.collapse else np.inf
-    chosen = np.zeros(0, np.int64)  # products: cells that are visited for more hits may change the ranking
+    chosen = np.zeros(0, np.int64)  # products: inverted lists visited for more hits may change the ranking
     upto = 10
     while True:
         # The first 10 are chosen from as many candidates whatever k is, and so on, so that pages fit together.
@@ -81,7 +81,7 @@ def similar_to_vectors(
 def _near_product(
     view: SnapshotView, product: int, near: Ranking, params: SearchParams, without: frozenset[int] = frozenset()
 ) -> list[Hit]:
-    """The hits of a product: first what the neighbour table knows of its nearest, then what a search finds beyond.
+    """The hits of a product: first those of the neighbour table, then those that a search finds beyond.
 
     The two round a score differently now and then. So a product has one rank, whatever page it is asked for on, and
     what was found beyond scores no more than what the table knows.
@@ -106,5 +106,5 @@ def _near_product(
 
 
 def _page(hits: list[Hit], params: SearchParams) -> list[tuple[int, Hit]]:
-    """Those of all hits that are asked for, with their ranks."""
+    """The hits of the page, with their ranks."""
     return [*enumerate(hits[params.offset : params.last], params.offset + 1)]

@@ -48,12 +48,12 @@ class PartitionFolder:
 
     @property
     def writing(self) -> Path:
-        """Where a new snapshot is written."""
+        """The folder in which a new snapshot is written."""
         return self.path / ".writing"
 
     @property
     def pulling(self) -> Path:
-        """Where a snapshot is fetched to, in a folder of its name."""
+        """The folder into which a snapshot is fetched, in a folder of its name."""
         return self.path / ".pulling"
 
     def snapshot(self, snapshot_id: str | None = None) -> Path:
@@ -70,8 +70,7 @@ class PartitionFolder:
         return self.path / wanted
 
     def current(self) -> str | None:
-        """The id of the snapshot that serves, or None where there is none. Raises `SnapshotError` if it is
-        unreadable."""
+        """The id of the snapshot that serves, or None if there is none. Raises `SnapshotError` if it is unreadable."""
         return self._named_in("CURRENT")
 
     def previous(self) -> str | None:
@@ -79,7 +78,7 @@ class PartitionFolder:
         return self._named_in("PREVIOUS")
 
     def current_if_there(self) -> str | None:
-        """The id of the current snapshot; None where its folder is missing, or CURRENT is damaged."""
+        """The id of the current snapshot; None if its folder is missing, or CURRENT is damaged."""
         with suppress(SnapshotError):
             current = self.current()
             return current if current and self.snapshot(current).is_dir() else None
@@ -90,7 +89,7 @@ class PartitionFolder:
         return sorted(filter(is_id, (path.name for path in self.path.glob("*"))), reverse=True)
 
     def pulled(self) -> str | None:
-        """The id that was pulled last. Where another one is current, somebody chose it on this host."""
+        """The id that was pulled last. If another one is current, somebody chose it on this host."""
         with suppress(SnapshotError):
             return self._named_in(".pulled")
         return None
@@ -101,7 +100,7 @@ class PartitionFolder:
 
     @contextmanager
     def exclusive(self, task: Task = Task.INDEXING) -> Iterator[None]:
-        """Hold the lock of long work. Raises `ConfigError` where another run holds it."""
+        """Hold the lock of long work. Raises `ConfigError` if another run holds it."""
         with ExitStack() as held:
             try:
                 held.enter_context(self._locked(task, fcntl.LOCK_EX | fcntl.LOCK_NB))
@@ -131,7 +130,7 @@ class PartitionFolder:
             return Lease(folder)
 
     def activate(self, snapshot_id: str) -> None:
-        """Make this snapshot the one that serves. Raises `SnapshotError` where it is not there."""
+        """Make this snapshot the one that serves. Raises `SnapshotError` if it is not there."""
         with self._choosing():
             self._activate(snapshot_id)
 
@@ -199,7 +198,7 @@ class PartitionFolder:
 
 
 def is_id(text: str) -> bool:
-    """Whether this is the form of a snapshot's id, and so safe in a path."""
+    """Whether the text has the form of a snapshot's id, and so is safe in a path."""
     return _ID.fullmatch(text) is not None
 
 

@@ -1,4 +1,5 @@
-"""A lease on a snapshot: a lock that whoever serves it holds. Others on this host see it, and it ends with its process.
+"""A lease on a snapshot: a lock that each process serving it holds. Others on this host see it, and it ends with its
+process.
 
 So a command can tell when every server has left a snapshot, and none that serves is removed.
 """
@@ -33,13 +34,13 @@ class Lease:
 
 
 def is_leased(folder: Path) -> bool:
-    """Whether anybody has a lease on the snapshot in this folder."""
+    """Whether any process has a lease on the snapshot in this folder."""
     with _unleased(folder) as free:
         return not free
 
 
 def remove_unless_leased(folder: Path) -> bool:
-    """Remove the snapshot in this folder where nobody has a lease on it; tell whether that is so."""
+    """Remove the snapshot in this folder if no process has a lease on it; return whether it did."""
     with _unleased(folder) as free:
         if free:
             shutil.rmtree(folder)
@@ -47,7 +48,7 @@ def remove_unless_leased(folder: Path) -> bool:
 
 
 def wait_until_free(folder: Path, seconds: float) -> bool:
-    """Wait until nobody has a lease on the snapshot in this folder, at most so long; tell whether that is so."""
+    """Wait, at most so long, until no process has a lease on the snapshot in this folder; return whether none has."""
     end = time.monotonic() + seconds
     while is_leased(folder):
         if time.monotonic() > end:
@@ -58,7 +59,7 @@ def wait_until_free(folder: Path, seconds: float) -> bool:
 
 @contextmanager
 def _unleased(folder: Path) -> Iterator[bool]:
-    """Tell whether nobody has a lease on it. Then nobody gets one meanwhile."""
+    """Whether no process has a lease on it. Then none gets one meanwhile."""
     with ExitStack() as held:
         free = True
         try:

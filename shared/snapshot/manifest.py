@@ -45,7 +45,7 @@ class LivePoint:
 
 @dataclass(frozen=True, slots=True)
 class CatalogPart:
-    """What the snapshot was made from. `material` is a digest of all of it, `live` the last live change in it."""
+    """The inputs of the snapshot. `material` is a digest of all of them, `live` the last live change in them."""
 
     uri: str
     etag: str = ""
@@ -74,7 +74,7 @@ class PhotoUse(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Which parts of the learned metric are used; `indexer/metric/fit.py` says what each one does."""
+    """The parts of the learned metric that are used; `indexer/metric/fit.py` says what each one does."""
 
     root: bool = False
     centre: bool = False
@@ -84,13 +84,13 @@ class Recipe:
     photos: PhotoUse = PhotoUse.UNUSED
 
     def __str__(self) -> str:
-        """The parts that are used, in words; "" where none is."""
+        """The parts that are used, in words; "" if there are none."""
         return " ".join(name if used is True else f"{name}={used}" for name, used in asdict(self).items() if used)
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedPart:
-    """What the catalog taught: the parts that won, and what each one that was tried gained, in the judge's measure."""
+    """The learned metric: the parts that won, and the gain of each one that was tried, in the judge's measure."""
 
     parts: Recipe
     judged: Mapping[str, float] = field(default_factory=dict)
@@ -98,8 +98,8 @@ class LearnedPart:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How good the snapshot is, as far as its index run could tell. `estimate` is R@1, `coverage` the share of the
-    catalog's products that are in it, `health` the number of faults by kind. `learned` is None of plain vectors."""
+    """The quality of the snapshot, as its index run estimated it. `estimate` is R@1, `coverage` the share of the
+    catalog's products that are in it, `health` the number of faults by kind. `learned` is None for plain vectors."""
 
     estimate: float | None = None
     estimated_by: str | None = None
@@ -111,7 +111,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class IndexPart(StoreFigures):
-    """What the store is, and the recall of the neighbour table."""
+    """The kind and figures of the store, and the recall of the neighbour table."""
 
     neighbours_recall_at_10: float | None = None
 
@@ -147,12 +147,13 @@ class Manifest:
         return self.embedder.spec
 
     def to_json(self) -> bytes:
-        """The text of `manifest.json`. What is not known is left out."""
+        """The text of `manifest.json`, without the fields that are not known."""
         return json.dumps(asdict(self, dict_factory=_known), indent=1, ensure_ascii=False).encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes, name: str) -> "Manifest":
-        """The manifest of the snapshot of that name. Raises `SnapshotError` where the text is none of this format."""
+        """Parse the manifest of the snapshot of that name. Raises `SnapshotError` if the text is none of this
+        format."""
         try:
             version = json.loads(data)["format"]
             if version != FORMAT:
@@ -185,8 +186,8 @@ def signature(manifest: bytes, key: str) -> bytes:
 def checked_manifest(
     snapshot_id: str, data: bytes, signed: bytes | None, key: str | None, partition: Partition | None = None
 ) -> Manifest:
-    """The manifest, if it is the one that the snapshot is named after, and was signed with the key, and is one of the
-    partition, where they are given. Raises `SnapshotError` otherwise."""
+    """Check a manifest and return it: the snapshot is named after it, and, if they are given, it is signed with the key
+    and of the partition. Raises `SnapshotError` otherwise."""
     if not snapshot_id.endswith(f"-{content_name(data)}"):
         raise SnapshotError(f"The manifest of {snapshot_id} is not the one that the snapshot is named after.")
     if key:

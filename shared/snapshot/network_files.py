@@ -1,4 +1,4 @@
-"""The network that travels with a snapshot, so that a host which serves it needs no TensorFlow.
+"""The network files that travel with a snapshot, so that a host which serves it needs no TensorFlow.
 
 network.0.xml, network.0.bin    as OpenVINO runs it; of a pair network.1.* too
 weights.0.<name>                the weights that the user gave, where TensorFlow embedded the catalog
@@ -19,7 +19,7 @@ OF_NETWORKS = ("network.", "weights.")
 
 
 def network_files(paths: Sequence[Path]) -> dict[str, Path]:
-    """Name in the snapshot -> file that travels. Both files of a converted network keep one stem."""
+    """The files that travel, by their names in the snapshot. Both files of a converted network keep one stem."""
     converted = [path for path in paths if path.suffix == ".xml"]
     if not converted:
         return {f"weights.{number}.{path.name}": path for number, path in enumerate(paths)}
@@ -27,7 +27,7 @@ def network_files(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def carried_embedder(folder: Path, manifest: Manifest, runtime: Runtime) -> Embedder:
-    """The network that made a snapshot's vectors, from its own files where it carries them.
+    """The network that made a snapshot's vectors, from its own files if it carries them.
 
     Raises `ModelError` where it cannot be had, `SnapshotError` where the network at hand has other weights or prepares
     images differently.

@@ -59,7 +59,7 @@ class Snapshot(SnapshotView):
 
     @classmethod
     def current(cls, data: Path, partition: Partition, key: str | None = None) -> "Snapshot":
-        """Open the snapshot that serves. Raises `SnapshotError` where there is none, or it is damaged."""
+        """Open the snapshot that serves. Raises `SnapshotError` if there is none, or it is damaged."""
         return cls(PartitionFolder(data, partition).snapshot(), key, partition)
 
     @property

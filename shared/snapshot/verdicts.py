@@ -1,4 +1,5 @@
-"""Say what a score means on this catalog: same, variant, similar or none, by thresholds fitted on its own products.
+"""Verdicts: the meaning of a score on this catalog, same, variant, similar or none, by thresholds fitted on its own
+products.
 
 What is compared is a hit's evidence: its score, plus half of its lead over the best other product (all but the
 first have a negative one). Products that compete make each other less believable. `indexer/quality/calibrate.py` fits
@@ -16,7 +17,7 @@ _LEAD = 0.5
 
 
 class Verdict(StrEnum):
-    """How alike a hit is to what was asked, the most alike first. Where that is not known, None stands for it."""
+    """The verdict on a hit, the most alike first. If it is not known, None stands for it."""
 
     SAME = "same"
     VARIANT = "variant"
@@ -25,7 +26,7 @@ class Verdict(StrEnum):
 
 
 class QueryKind(StrEnum):
-    """What is searched by. Verdicts are fitted for products and for photos, not for several examples together."""
+    """The kinds of queries. Verdicts are fitted for products and for photos, not for several examples together."""
 
     PRODUCT = "product"
     PHOTO = "photo"
@@ -45,7 +46,7 @@ class Verdicts:
     fitted_on: str
 
     def of(self, evidence: float) -> Verdict:
-        """The verdict for so much evidence."""
+        """The verdict for that evidence."""
         if evidence < self.similar:
             return Verdict.NONE
         if evidence >= self.variant:
@@ -58,7 +59,7 @@ class Verdicts:
 
 
 def evidence(scores: NDArray[np.floating], best: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
-    """Scores of one query's hits, best first, `(n,)` -> the evidence for each `(n,)`.
+    """The evidence `(n,)` for each of one query's hits by their scores, best first, `(n,)`.
 
     `best` are the two best scores of all products, where these are not among the hits.
     """

@@ -1,4 +1,4 @@
-"""Checks every byte of a snapshot before anything reads it."""
+"""Verify every byte of a snapshot before anything reads it."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from shared.storage.files import digest_of
 def verify(
     folder: Path, key: str | None = None, partition: Partition | None = None, files: tuple[str, ...] = ("",)
 ) -> Manifest:
-    """Check every byte of a snapshot against its name, its manifest and, where a key is set, its signature; or only the
-    files whose names begin with one of `files`. Where a partition is given, it must be one of its.
+    """Check every byte of a snapshot against its name, its manifest and, if a key is set, its signature; or only the
+    files whose names begin with one of `files`. If a partition is given, the snapshot must be of it.
 
     Raises `SnapshotError`, naming the file.
     """

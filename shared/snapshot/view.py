@@ -1,4 +1,4 @@
-"""A partition as it is searched at one moment: a snapshot as it was written, or one with its live changes."""
+"""The view of a partition at one moment: a snapshot as it was written, or one with its live changes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
@@ -34,8 +34,8 @@ class Neighbours(NamedTuple):
 
 
 class Pinned(NamedTuple):
-    """The rows `(n,)` and scores `(n,)` that the hits of one product begin with. `apart`: the numbers of products that
-    are not among its other hits: the pinned and the blocked ones."""
+    """The rows `(n,)` and scores `(n,)` that the hits of one product begin with. `apart`: the numbers of the pinned and
+    the blocked products, which are not among its other hits."""
 
     rows: NDArray[np.int64]
     scores: Vectors
@@ -46,7 +46,7 @@ NOT_PINNED = Pinned(np.zeros(0, np.int64), np.zeros(0, np.float32), frozenset())
 
 
 class SnapshotView(ABC):
-    """What searches and routes ask of a partition. Nothing in it changes, so an answer may hold on to it. Safe to read
+    """A partition as searches and routes see it. Nothing in it changes, so an answer may hold on to it. Safe to read
     from many threads."""
 
     id: str
@@ -69,11 +69,11 @@ class SnapshotView(ABC):
     @property
     @abstractmethod
     def listing(self) -> Listing:
-        """Its products as one browses them."""
+        """The products to browse."""
 
     @abstractmethod
     def allowed(self, wanted: Filter) -> NDArray[np.bool_]:
-        """Which rows may be hits under that filter: `(rows,)`. Raises `BadQuestion`."""
+        """The rows that the filter admits as hits: `(rows,)`. Raises `BadQuestion`."""
 
     @abstractmethod
     def neighbours(self, product: int, without: Collection[int] = ()) -> Neighbours:
@@ -81,7 +81,7 @@ class SnapshotView(ABC):
 
     @abstractmethod
     def pinned(self, product_id: str, product: int) -> Pinned:
-        """What hits of this product begin with, and what is none of them."""
+        """The pinned and the blocked products of this product."""
 
     @property
     def spec(self) -> EmbedderSpec:
@@ -90,12 +90,12 @@ class SnapshotView(ABC):
 
     @property
     def several_views(self) -> bool:
-        """Whether photos are seen several ways: not where vectors are meant to be as the network gives them."""
+        """Whether photos are embedded in several views: not if vectors are meant to be as the network gives them."""
         return self.manifest.quality.learned is not None
 
     @property
     def space(self) -> tuple[str, ...]:
-        """What vectors and scores depend on. Scores of views whose spaces are equal can be compared."""
+        """The identity of the space of vectors and scores. Scores of views whose spaces are equal can be compared."""
         learned = [
             f"{name} {digest.sha256}" for name, digest in self.manifest.files.items() if name.startswith("projection.")
         ]

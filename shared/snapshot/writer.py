@@ -1,4 +1,4 @@
-"""Writes a snapshot: every file synced and read back, the manifest last, then one rename."""
+"""Write a snapshot: every file synced and read back, the manifest last, then one rename."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -32,8 +32,7 @@ from shared.vectors.unit import Vectors
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What goes into a new snapshot. `images` and the rows of `vectors` correspond, and are grouped by product.
-    `report` and `refused_csv` are the bytes of those files. `neighbours` is computed where it is not given."""
+    """The content of a new snapshot. `images` and the rows of `vectors` correspond, and are grouped by product."""
 
     partition: Partition
     images: Sequence[ProductImage]
@@ -50,7 +49,7 @@ class Draft:
 
 
 def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
-    """Write the snapshot, signed where there is a key, and return its id. It does not serve before `activate`.
+    """Write the snapshot, signed if there is a key, and return its id. It does not serve before `activate`.
 
     Hold the partition's lock (`exclusive`) meanwhile. Raises `OSError` on a full disk, leaving nothing behind.
     """

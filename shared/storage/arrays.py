@@ -19,7 +19,7 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def read_array(path: Path, dtype: Any, dimensions: int = 1) -> NDArray[Any]:
-    """Map a `.npy` file. Raises `SnapshotError` where it is missing, damaged or of another type."""
+    """Map a `.npy` file. Raises `SnapshotError` if it is missing, damaged or of another type."""
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:

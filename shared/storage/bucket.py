@@ -1,4 +1,4 @@
-"""Buckets: where the bytes of a depot lie, behind one small protocol.
+"""Buckets: the storage of a depot, behind one small protocol.
 
 A bucket knows keys and bytes, never snapshots. Whatever goes wrong with it is a `DepotError`.
 """
@@ -37,20 +37,20 @@ class Bucket(Protocol):
     uri: str
 
     def read(self, key: str) -> Held | None:
-        """A small object, or None where there is none."""
+        """A small object, or None if there is none."""
         ...
 
     def replace(self, key: str, data: bytes, tag: str | None) -> bool:
-        """Put a small object where the one there has still this tag, or where there is none (None); tell whether."""
+        """Put a small object if the one there still has this tag, or if there is none (None); return whether it did."""
         ...
 
     def upload(self, path: Path, key: str, advance: Advance) -> None:
-        """Put a file of any size, over whatever is there."""
+        """Put a file of any size, in place of the object that is there."""
         ...
 
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
-        """An object's bytes from `start` on, in pieces; none where it ends before that. Raises `KeyError` where there
-        is no such object."""
+        """An object's bytes from `start` on, in pieces; none if it ends before that. Raises `KeyError` if there is no
+        such object."""
         ...
 
     def entries(self, prefix: str) -> Iterator[Entry]:

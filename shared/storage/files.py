@@ -16,14 +16,14 @@ _ABANDONED = 3600.0  # seconds; nothing takes so long to write
 
 @dataclass(frozen=True, slots=True)
 class FileDigest:
-    """What a file must be: its size in bytes and its SHA-256."""
+    """The size in bytes and the SHA-256 that a file must have."""
 
     bytes: int
     sha256: str
 
 
 def path_of(url: str) -> Path:
-    """Where a `file://` URL points."""
+    """The path that a `file://` URL names."""
     return Path(unquote(urlsplit(url).path))
 
 
@@ -35,7 +35,7 @@ def digest_of(path: Path) -> FileDigest:
 
 
 def write_synced(path: Path, data: bytes | memoryview) -> FileDigest:
-    """Write a new file, sync it, read it back. Raises `OSError` where what is there is not what was written.
+    """Write a new file, sync it, read it back. Raises `OSError` if the bytes read differ from those written.
 
     The reading back is for full disks: some writers lose the last bytes without an error.
     """
@@ -67,7 +67,7 @@ def replace_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a new file where this says, and it takes the place of `path` when that went well."""
+    """Write a new file at the path that this yields; it replaces `path` if that went well."""
     with beside(path) as temporary:
         yield temporary
         with temporary.open("rb") as file:
@@ -78,7 +78,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """Where to write a new file that nobody else writes, on whatever host; it is removed unless it is moved."""
+    """A path for a new file that no other process writes, on whatever host; it is removed unless it is moved."""
     for left in path.parent.glob(f".{path.name}.*"):  # by one that was killed
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _ABANDONED:

@@ -86,7 +86,7 @@ class FolderBucket:
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
-        """Nobody else replaces an object, or makes or removes a folder."""
+        """Hold the lock under which objects are replaced, and folders made and removed."""
         with (self._root / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -1,4 +1,4 @@
-"""S3 as a bucket, and the one way in which the program connects to S3."""
+"""S3 as a bucket, and the only connection of the program to S3."""
 
 import base64
 import hashlib
@@ -32,7 +32,7 @@ _LOST = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", *_MIS
 
 
 def aws_keys(path: Path = Path("config.py")) -> Mapping[str, str]:
-    """The first library's `config.py`: lines `aws_access_key_id=..`, read as text and never executed."""
+    """Read the first library's `config.py`: lines `aws_access_key_id=..`, as text and never executed."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -46,7 +46,7 @@ def aws_keys(path: Path = Path("config.py")) -> Mapping[str, str]:
 
 
 def s3_client() -> Any:
-    """A client with the keys of `config.py` where there is one, else by boto3's own chain."""
+    """A client with the keys of `config.py` if there is one, else by boto3's own chain."""
     patient = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "max_attempts": 5})
     return boto3.Session(**aws_keys()).client("s3", config=patient)
 
@@ -113,7 +113,7 @@ class S3Bucket:
                     raise
 
     def _begun(self, key: str) -> tuple[dict[str, str], dict[int, dict[str, Any]]]:
-        """An upload of that object that was interrupted, and its parts by number; else a new one without any."""
+        """An interrupted upload of that object, and its parts by number; else a new one without any."""
         place = self._object(key)
         pages = self._client.get_paginator("list_multipart_uploads").paginate(**self._place, Prefix=place["Key"])
         begun = [each for page in pages for each in page.get("Uploads", ()) if each["Key"] == place["Key"]]
@@ -126,7 +126,7 @@ class S3Bucket:
     def _part(
         self, path: Path, upload: dict[str, str], number: int, sent: dict[str, Any], advance: Advance
     ) -> dict[str, Any]:
-        """Send one part, unless it was sent already; return what ends the upload."""
+        """Send one part, unless it was sent already; return its entry in the end of the upload."""
         with path.open("rb") as file:
             file.seek((number - 1) * _PART)
             data = file.read(_PART)
@@ -191,7 +191,7 @@ class S3Bucket:
 
 
 def _outlast(attempts: int, response: Any = None, caught_exception: Exception | None = None, **_: Any) -> float | None:
-    """In how many seconds boto3 shall ask again where its own patience has ended. For every call, each part's too."""
+    """The seconds after which boto3 asks again when its own patience has ended. For every call, each part's too."""
     away = isinstance(caught_exception, Unreachable | HTTPClientError) or (response and response[0].status_code >= 500)
     return random.uniform(*_WAIT) if away and attempts < _ATTEMPTS else None
 

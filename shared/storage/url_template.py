@@ -1,4 +1,4 @@
-"""Where an image lies: a template with `{id}`, `{size}`, `{product_id_model}` and any other column of the catalog."""
+"""URL templates of images, with `{id}`, `{size}`, `{product_id_model}` and any other column of the catalog."""
 
 import os.path
 import re
@@ -17,7 +17,7 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class UrlTemplate:
-    """`https://cdn.example/p{id}.jpg?f={size}x{size}` or `file:///pictures/{path}`."""
+    """A template such as `https://cdn.example/p{id}.jpg?f={size}x{size}` or `file:///pictures/{path}`."""
 
     text: str
 
@@ -27,7 +27,8 @@ class UrlTemplate:
         return set(_FIELD.findall(self.text))
 
     def check(self, columns: Collection[str]) -> None:
-        """Raises `ConfigError` where the template is no URL of a known scheme or names a column that is not there."""
+        """Check the template. Raises `ConfigError` if it is no URL of a known scheme or names a column that is not
+        there."""
         if set("{}") & set(_FIELD.sub("", self.text)):
             raise ConfigError(f"IMAGE_URL={self.text!r} is not a template: a brace is not closed.")
         if urlsplit(self.text).scheme not in ("http", "https", "file"):

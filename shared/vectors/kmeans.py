@@ -1,4 +1,5 @@
-"""Cells: unit vectors parted by the centre that is nearest, so that a search looks into few of them. Pure numpy.
+"""Spherical k-means: part unit vectors into inverted lists by the nearest centre, so that a search visits few. Pure
+numpy.
 
 Spherical k-means (Dhillon and Modha, "Concept decompositions for large sparse text data using clustering", Machine
 Learning 42, 2001) by matrix products, which are several times faster here than the k-means of a search library.
@@ -14,8 +15,8 @@ _BLOCK_BYTES = 64 * 1024 * 1024
 
 
 def centres(vectors: Vectors, count: int) -> Vectors:
-    """Unit vectors `(n, d)` -> the centres of `count` cells `(count, d)`, learned from 64 vectors a cell, the same ones
-    each time. `count` is 1 to `n`. A cell may be empty."""
+    """The centres `(count, d)` of `count` inverted lists of unit vectors `(n, d)`, learned from 64 vectors a list, the
+    same ones each time. `count` is 1 to `n`. A list may be empty."""
     order = np.random.default_rng(0).permutation(len(vectors))
     sample = vectors[np.sort(order[: _TAUGHT_BY * count])]
     found = vectors[order[:count]]
@@ -30,7 +31,7 @@ def centres(vectors: Vectors, count: int) -> Vectors:
 
 
 def nearest_centre(vectors: Vectors, centres: Vectors) -> NDArray[np.int64]:
-    """Unit vectors `(n, d)` and centres `(c, d)` -> the number of each one's nearest centre `(n,)`."""
+    """The number of each unit vector's nearest centre `(n,)`; vectors are `(n, d)`, centres `(c, d)`."""
     found = np.empty(len(vectors), np.int64)
     block = max(1, _BLOCK_BYTES // (4 * len(centres)))
     for first in range(0, len(vectors), block):
@@ -39,8 +40,8 @@ def nearest_centre(vectors: Vectors, centres: Vectors) -> NDArray[np.int64]:
 
 
 def reach(asked: Vectors, centres: Vectors, answers: NDArray[np.int64], share: float) -> tuple[int, float]:
-    """How many of the cells nearest to each question `(q, d)` hold at least that share of the right answers, whose
-    cells are given `(q, k)`; and the share that they hold."""
+    """The nprobe at which the lists nearest to each query `(q, d)` hold at least that share of the right answers, whose
+    lists are given `(q, k)`; and the share that they hold."""
     order = np.argsort(-(asked @ centres.T), axis=1, kind="stable")
     rank = np.argsort(order, axis=1, kind="stable")
     ranks = np.sort(np.take_along_axis(rank, answers, axis=1), axis=None)

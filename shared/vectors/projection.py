@@ -23,7 +23,7 @@ _PULL = 0.8
 
 
 def rooted(raw: Vectors) -> Vectors:
-    """`(n, d)` -> unit vectors of the signed square roots, so that a few strong values do not decide alone."""
+    """Map `(n, d)` to unit vectors of the signed square roots, so that a few strong values do not decide alone."""
     return in_blocks(lambda rows: normalise(np.sign(rows) * np.sqrt(np.abs(rows))), raw)
 
 
@@ -37,7 +37,7 @@ class Block:
 
     @property
     def dimension(self) -> int:
-        """How many values it gives."""
+        """The number of values it gives."""
         return int((self.means if self.matrix is None else self.matrix).shape[1])
 
     def part(self, raw: Vectors) -> Vectors:
@@ -45,7 +45,7 @@ class Block:
         return rooted(raw[:, self.start : self.start + self.means.shape[1]])
 
     def apply(self, part: Vectors, kind: int) -> Vectors:
-        """Rooted parts `(n, d)` of catalog images (0) or photos (1) -> unit vectors `(n, k)`."""
+        """Map rooted parts `(n, d)` of catalog images (0) or photos (1) to unit vectors `(n, k)`."""
 
         def mapped(rows: Vectors) -> Vectors:
             centred = rows - self.means[kind]
@@ -62,18 +62,18 @@ class Projection:
 
     @property
     def dimension(self) -> int:
-        """How many values the space has that is searched."""
+        """The number of values of the space that is searched."""
         return sum(block.dimension for block in self.blocks)
 
     def images(self, raw: Vectors) -> Vectors:
-        """Raw vectors of catalog images `(n, d)` -> unit vectors `(n, k)`, each by itself.
+        """Map raw vectors of catalog images `(n, d)` to unit vectors `(n, k)`, each by itself.
 
         A block that photos taught is meant for photos; the indexer has better for the products that it knows.
         """
         return joined([block.apply(block.part(raw), 0) for block in self.blocks])
 
     def photo(self, raw: Vectors) -> Vectors:
-        """Raw vectors of several views of one photo `(views, d)` -> one unit vector `(1, k)`."""
+        """Map raw vectors of several views of one photo `(views, d)` to one unit vector `(1, k)`."""
         means = [normalise(block.part(raw).mean(axis=0, keepdims=True)) for block in self.blocks]
         return joined([block.apply(mean, 1) for block, mean in zip(self.blocks, means, strict=True)])
 
@@ -86,7 +86,7 @@ class Projection:
 
     @classmethod
     def open(cls, folder: Path, names: Collection[str]) -> "Projection | None":
-        """The projection among a snapshot's files of these names, or None where it was indexed without. Raises
+        """The projection among a snapshot's files of these names, or None if it was indexed without. Raises
         `SnapshotError`."""
         blocks = []
         for name in names:
@@ -102,7 +102,7 @@ class Projection:
 
 
 def photo_vector(projection: Projection | None, raw: Vectors, plain: int) -> Vectors:
-    """The raw vectors of a photo's views `(views, d)` -> its unit vector `(1, k)` in the space of the catalog.
+    """Map the raw vectors of a photo's views `(views, d)` to its unit vector `(1, k)` in the space of the catalog.
 
     Without a projection, that of its first `plain` values.
     """
@@ -115,5 +115,5 @@ def pulled(rows: Vectors, means: Vectors) -> Vectors:
 
 
 def joined(parts: list[Vectors]) -> Vectors:
-    """Unit vectors of several blocks -> unit vectors, each block with equal weight."""
+    """Join unit vectors of several blocks into unit vectors, each block with equal weight."""
     return parts[0] if len(parts) == 1 else normalise(np.concatenate(parts, axis=1))

@@ -1,4 +1,4 @@
-"""How much of the exact answers a quicker search finds, measured on the vectors themselves. Pure numpy."""
+"""Measure the recall of an approximate search on the vectors themselves. Pure numpy."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,8 @@ _BLOCK_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class GroundTruth:
-    """Questions `(q, d)` about unit vectors `(n, d)`, and the rows and scores of the exact first 30 answers
-    `(q, 30)`, fewer where there are fewer vectors, best first. The first `DEPTH` of them are the right answers."""
+    """Queries `(q, d)` over unit vectors `(n, d)`, and the rows and scores of their exact first 30 hits `(q, 30)`,
+    fewer if there are fewer vectors, best first. The first `DEPTH` of them are the right ones."""
 
     questions: Vectors
     rows: NDArray[np.int64]
@@ -27,8 +27,8 @@ class GroundTruth:
 
     @classmethod
     def of(cls, vectors: Vectors, count: int = QUESTIONS) -> "GroundTruth":
-        """Ask with up to `count` of the vectors, the same ones each time, after noise has moved them."""
-        rng = np.random.default_rng(1)  # not those from which `cells.centres` starts
+        """Query by up to `count` of the vectors, the same ones each time, after noise has moved them."""
+        rng = np.random.default_rng(1)  # not the seed from which `kmeans.centres` starts
         images = vectors[np.sort(rng.permutation(len(vectors))[:count])]
         noise = normalise(rng.normal(size=images.shape).astype(np.float32))
         questions = normalise(_COSINE * images + np.float32((1 - _COSINE**2) ** 0.5) * noise)
@@ -43,18 +43,18 @@ class GroundTruth:
 
     @property
     def right(self) -> NDArray[np.int64]:
-        """The rows of the right answers `(q, depth)`."""
+        """The rows of the right hits `(q, depth)`."""
         return self.rows[:, :DEPTH]
 
     def recall(self, vectors: Vectors, rows: NDArray[np.int64]) -> float:
-        """The share of right ones among other answers `(q, depth)`. What ties with the last right answer is right."""
+        """The share of right ones among other hits `(q, depth)`. A tie with the last right hit is right."""
         asked, at = np.nonzero(rows >= 0)
         near = vectors[rows[asked, at]]
         floor = self.scores[asked, rows.shape[1] - 1] - 2e-6
         return float((np.einsum("ij,ij->i", self.questions[asked], near) >= floor).sum() / rows.size)
 
     def recall_of_float16(self, vectors: Vectors) -> float:
-        """The same where the best of the known answers are chosen by what float16 keeps of their vectors."""
+        """The recall if the best of the known hits are chosen by their vectors in float16."""
         half = vectors[self.rows].astype(np.float16).astype(np.float32)
         order = np.argsort(-np.einsum("qd,qkd->qk", self.questions, half), axis=1, kind="stable")
         return self.recall(vectors, np.take_along_axis(self.rows, order, axis=1)[:, :DEPTH])

@@ -1,4 +1,4 @@
-"""The best of many scores, at the speed of the matrix product that made them. Pure numpy."""
+"""Top-k of many scores, at the speed of the matrix product that made them. Pure numpy."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,8 @@ DIGITS = 6
 def best_products(
     scores: Vectors, owners: NDArray[np.int64], without: NDArray[np.int64], k: int, likely: int
 ) -> tuple[NDArray[np.int64], Vectors]:
-    """The `k` best products of each row of scores: `(n, columns)` -> the column of their best image, and its score
-    rounded to `DIGITS`, both `(n, k)`; best first, ties in the products' order.
+    """The `k` best products of each row of scores `(n, columns)`: the column of their best image, and its score rounded
+    to `DIGITS`, both `(n, k)`; best first, ties in the products' order.
 
     `owners` `(columns,)` ascends and says whose each column is; row i leaves out the product `without[i]`; of others
     there must be `k`. About `likely` columns, at least 1, are looked at closely: enough to hold the answer, mostly.
@@ -46,7 +46,7 @@ def best_products(
 
 
 def _floor(scores: Vectors, likely: int) -> Vectors:
-    """Of each row a value that at least `likely` of its scores reach, and not many more: `(n, 1)`.
+    """A value for each row `(n, 1)` that at least `likely` of its scores reach, and not many more.
 
     Among the maxima of disjoint parts, the `likely`-th; a hair less, so that ties after rounding are all above it.
     """

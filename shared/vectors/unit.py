@@ -26,7 +26,7 @@ def _normalised(vectors: Vectors) -> Vectors:
 
 
 def in_blocks(change: Callable[[Vectors], Vectors], vectors: Vectors) -> Vectors:
-    """Change each row of `(n, d)`, without holding in memory what that needs for all of them at once."""
+    """Change each row of `(n, d)`, block by block, so that the working memory stays small."""
     width = change(vectors[:0]).shape[1]
     changed = np.empty((len(vectors), width), np.float32)
     for block in blocks(len(vectors)):
@@ -35,18 +35,18 @@ def in_blocks(change: Callable[[Vectors], Vectors], vectors: Vectors) -> Vectors
 
 
 def blocks(count: int) -> Iterator[slice]:
-    """All rows, some at a time."""
+    """Yield all rows, some at a time."""
     return (slice(at, at + _BLOCK) for at in range(0, count, _BLOCK))
 
 
 def usable(vectors: Vectors) -> NDArray[np.bool_]:
-    """Which rows of `(n, d)` are finite: `(n,)`."""
+    """Whether each row of `(n, d)` is finite: `(n,)`."""
     return np.asarray(np.isfinite(vectors).all(axis=1))
 
 
 def fuse(parts: Sequence[Vectors], shares: Sequence[float]) -> Vectors:
-    """Join vectors of several networks: each to length 1, times the root of its share of all, so that the length
-    is 1 and a cosine is the weighted mean of the networks' own."""
+    """Join vectors of several networks: each to length 1, times the root of its share of all, so that the length is 1
+    and a cosine is the weighted mean of the networks' own."""
     total = sum(shares)
     scaled = [normalise(part) * np.float32((share / total) ** 0.5) for part, share in zip(parts, shares, strict=True)]
     return np.concatenate(scaled, axis=1)

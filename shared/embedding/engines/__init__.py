@@ -1,1 +1,1 @@
-"""What runs a network: OpenVINO or TensorFlow, and the conversion from one to the other."""
+"""Engines that run networks: OpenVINO or TensorFlow, and the conversion from one to the other."""

@@ -1,5 +1,5 @@
-"""What makes bfloat16, which keeps 8 bits of a number, safe to compute in: where it can be had, how weights are rounded
-to it, and whether answers stay."""
+"""Make bfloat16, which keeps 8 bits of a number, safe to compute in: whether the processor has it, how weights are
+rounded to it, and whether answers stay."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shared.images.decode import Picture
 from shared.vectors.unit import Vectors, normalise
 
-# What must stay on the probes.
+# The shares and cosines that must stay on the probes.
 _PROBES, _COSINE = 6, 0.99
 _FILTERED = {"Conv2D", "DepthwiseConv2dNative"}
 
@@ -39,8 +39,8 @@ def round_filters(graph: Any, tf: Any) -> None:
 
 
 def rounded(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A kernel `(height, width, in, out)` as bfloat16 values, whose sums over height and width are the exact ones' as
-    nearly as can be: an even area, such as a packshot's background, keeps its value whatever its colour.
+    """Round a kernel `(height, width, in, out)` to bfloat16 values, whose sums over height and width are the exact
+    ones' as nearly as can be: an even area, such as a packshot's background, keeps its value whatever its colour.
 
     Each weight becomes one of its two neighbours: the nearer, or the other where that brings the sum nearer, those
     tried first that change it most.
@@ -60,7 +60,7 @@ def rounded(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def probes(size: int) -> Picture:
-    """Pictures of blots and noise: each of the second half is one of the first, a little moved and darker."""
+    """Make pictures of blots and noise: each of the second half is one of the first, a little moved and darker."""
     rng = np.random.default_rng(0)
     blots = np.full((_PROBES, 8, 8, 3), 255.0)
     blots[:, 1:7, 1:7] = rng.integers(0, 256, (_PROBES, 6, 6, 3))
@@ -71,7 +71,7 @@ def probes(size: int) -> Picture:
 
 
 def agree(exact: Vectors, fast: Vectors) -> bool:
-    """Whether the probes keep their vectors, and the moved ones find their originals, or what they found before."""
+    """Whether the probes keep their vectors, and the moved ones find their originals, or the ones they found before."""
     exact, fast = normalise(exact), normalise(fast)
     before, after = ((asked[_PROBES:] @ exact[:_PROBES].T).argmax(axis=1) for asked in (exact, fast))
     return bool(((exact * fast).sum(axis=1) > _COSINE).all() and (before == after).all())

@@ -1,4 +1,4 @@
-"""Turn networks into what OpenVINO runs, and compare those that TensorFlow defines on probes."""
+"""Convert networks for OpenVINO, and compare those that TensorFlow defines on probes."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ WRONG, NOT_CONVERTIBLE = 3, 4  # exit statuses of `python -m shared.embedding.em
 
 
 class NotConvertible(ModelError):
-    """OpenVINO cannot run this network; TensorFlow can."""
+    """An error: OpenVINO cannot run this network; TensorFlow can."""
 
 
 def convert_apart(family: Family, folder: Path) -> None:
@@ -33,7 +33,7 @@ def convert_apart(family: Family, folder: Path) -> None:
 
 
 def convert(family: Family, folder: Path) -> None:
-    """`Family.convert` for those that TensorFlow defines.
+    """Do `Family.convert` for the networks that TensorFlow defines.
 
     Raises `ModelError` where the weights are wrong, `NotConvertible` where OpenVINO cannot run the network or gives
     other vectors.

@@ -28,7 +28,7 @@ _YES, _NO = "yes", "no"
 
 @cache
 def core() -> Any:
-    """OpenVINO's core. Raises `ModelError` where it is not installed."""
+    """OpenVINO's core. Raises `ModelError` if it is not installed."""
     try:
         import openvino
     except ImportError as error:
@@ -61,7 +61,7 @@ class ConvertedNetwork:
         self._one_at_a_time = Lock()
 
     def embed(self, images: Picture) -> Vectors:
-        """`uint8 (n, image_size, image_size, 3)` -> `float32 (n, dimension)`, not normalised."""
+        """Embed `uint8 (n, image_size, image_size, 3)` into `float32 (n, dimension)`, not normalised."""
         vectors = np.empty((len(images), self.spec.dimension), np.float32)
 
         def keep(request: Any, row: int) -> None:
@@ -91,7 +91,7 @@ def save(model: Any, spec: EmbedderSpec, folder: Path, *, small: bool) -> Path:
 
 
 def run(model: Any, images: Picture, *, low: bool = False) -> Vectors:
-    """The vectors of a model of OpenVINO's, computed once: exactly, or in `low` precision."""
+    """Compute the vectors of a model of OpenVINO's once: exactly, or in `low` precision."""
     hint = {"INFERENCE_PRECISION_HINT": "bf16" if low else "f32"}
     compiled = core().compile_model(model, "CPU", hint)
     return np.concatenate([compiled(image[None])[0] for image in images])

@@ -20,7 +20,7 @@ _GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 class Engine(StrEnum):
-    """The library that computes."""
+    """The libraries that run networks."""
 
     AUTO = "auto"
     OPENVINO = "openvino"
@@ -38,12 +38,12 @@ class Runtime:
 
     @property
     def threads(self) -> int:
-        """Pictures embedded at once."""
+        """How many pictures are embedded at once."""
         return self.streams or min(cores(), _MOST_STREAMS)
 
     @property
     def uses_openvino(self) -> bool:
-        """True where OpenVINO is to run networks that both engines can run."""
+        """Whether OpenVINO runs networks that both engines can run."""
         if self.engine is not Engine.AUTO:
             return self.engine is Engine.OPENVINO
         gpu = _GPUS.is_dir() and find_spec("tensorflow") is not None
@@ -60,7 +60,7 @@ def cores() -> int:
 
 
 def fingerprint(recipe: str, *weights: Path) -> str:
-    """A hash of what decides the vectors: a `recipe` that names network and preprocessing, and the weights files.
+    """A hash of all that decides the vectors: a `recipe` that names network and preprocessing, and the weights files.
 
     The engine is no part of it: the vectors of both agree (cosine above 0.995), so either may embed for the other.
     """

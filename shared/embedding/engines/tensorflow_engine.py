@@ -1,4 +1,4 @@
-"""TensorFlow: defines networks, freezes them, and runs them where OpenVINO does not. Loaded late and quietly."""
+"""TensorFlow: defines networks, freezes them, and runs them if OpenVINO does not. Loaded late and quietly."""
 
 import os
 import re
@@ -23,7 +23,7 @@ _CHATTER = re.compile(rb"^([IW]0000 |WARNING: All log messages before absl|To en
 
 
 def tensorflow() -> Any:
-    """The TensorFlow module. Raises `ModelError` where it is not installed."""
+    """The TensorFlow module. Raises `ModelError` if it is not installed."""
     with _importing:
         if "tensorflow" not in sys.modules:
             with _hushed():
@@ -45,8 +45,8 @@ def _import() -> None:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Hold back what is printed on stderr, then let it through without TensorFlow's notes on how it was built, which no
-    setting of its own silences."""
+    """Hold back lines on stderr, then let them through without TensorFlow's notes on how it was built, which no setting
+    of its own silences."""
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
@@ -63,14 +63,14 @@ def _hushed() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class FrozenGraph:
-    """A `GraphDef` with its weights in it, and the names of what goes in (`uint8` images) and comes out (vectors)."""
+    """A `GraphDef` with its weights in it, and the names of its input (`uint8` images) and output (vectors)."""
 
     definition: Any
     ends: tuple[str, str]
 
 
 def frozen(network: Definition) -> FrozenGraph:
-    """The network as one graph, for batches of any length."""
+    """Freeze the network into one graph, for batches of any length."""
     tf = tensorflow()
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -84,7 +84,7 @@ def frozen(network: Definition) -> FrozenGraph:
 
 
 def compiled(network: Definition) -> Callable[[Picture], Vectors]:
-    """The network as TensorFlow runs it.
+    """Compile the network as TensorFlow runs it.
 
     It computes in bfloat16 where the processor has instructions for it and `agree` finds that answers do not move.
     """
@@ -98,7 +98,7 @@ def compiled(network: Definition) -> Callable[[Picture], Vectors]:
 
 
 def session(network: FrozenGraph, *, low: bool = False) -> Callable[[Picture], Vectors]:
-    """The graph in a session of its own, for only there does `low` precision concern one network alone."""
+    """Open the graph in a session of its own, in which alone `low` precision concerns one network only."""
     tf = tensorflow()
     with tf.Graph().as_default() as graph:
         tf.graph_util.import_graph_def(network.definition, name="")

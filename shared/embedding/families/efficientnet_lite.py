@@ -93,7 +93,8 @@ def _repeats(depth: float) -> list[int]:
 
 
 def _folded(tensors: dict[str, NDArray[Any]]) -> dict[str, tuple[Vectors, Vectors]]:
-    """Convolution and the batch normalisation behind it -> one kernel (TensorFlow's axis order) and one bias."""
+    """Fold a convolution and the batch normalisation behind it into one kernel (TensorFlow's axis order) and one
+    bias."""
 
     def fold(conv: str, norm: str) -> tuple[Vectors, Vectors]:
         scale = tensors[f"{norm}.weight"] / np.sqrt(tensors[f"{norm}.running_var"] + _EPSILON)

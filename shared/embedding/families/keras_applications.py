@@ -101,7 +101,7 @@ class KerasApplication:
 
 
 def _folded(model: Any) -> Any:
-    """The same network with each batch normalisation folded into the convolution before it."""
+    """Build the same network with each batch normalisation folded into the convolution before it."""
     keras = tensorflow().keras
     layers = keras.layers
     norms = {}

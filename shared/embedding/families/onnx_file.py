@@ -44,7 +44,7 @@ class Preprocessing:
 
 
 class _Config(BaseModel):
-    """`preprocessor_config.json`, as far as it matters."""
+    """The fields of `preprocessor_config.json` that matter."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -211,7 +211,7 @@ def _per_colour(values: Sequence[float] | np.ndarray[Any, Any]) -> np.ndarray[An
 
 
 def _output(model: Any, path: Path) -> Any:
-    """The output that makes the vector, by the names that exports give. Raises `ModelError`."""
+    """The output that holds the vector, by the names that exports give. Raises `ModelError`."""
     named = {name: output for output in model.outputs for name in output.names}
     for name in _OUTPUTS:
         if name in named:
@@ -223,7 +223,7 @@ def _output(model: Any, path: Path) -> Any:
 
 
 def _vector(output: Any, side: int, path: Path) -> Any:
-    """One vector for each picture, of whatever the network gives."""
+    """Reduce the network's output to one vector for each picture."""
     import openvino.opset13 as ops
 
     shape = output.partial_shape

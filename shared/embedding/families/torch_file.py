@@ -1,4 +1,4 @@
-"""Reads the tensors of a file in PyTorch's old format with numpy alone.
+"""Read the tensors of a file in PyTorch's old format with numpy alone.
 
 The format, as `torch.save` wrote it before 1.6: three pickled headers (magic number, protocol version, system), a
 pickled state dict in which each storage is a persistent id, a pickled list of storage keys, then for each key an int64
@@ -60,7 +60,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """Name -> array. Raises `ModelError` where the file is missing, cut short or not of this format."""
+    """Read the tensors by name. Raises `ModelError` if the file is missing, cut short or not of this format."""
     try:
         with path.open("rb") as file:
             return _read(file)
@@ -93,7 +93,7 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
 
 
 def _view(storage: NDArray[Any], tensor: _Tensor) -> NDArray[Any]:
-    """The tensors are strided views: honour size and stride, inside the storage's bounds."""
+    """Build a tensor as a strided view: honour size and stride, inside the storage's bounds."""
     last = tensor.offset + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride, strict=True))
     if min((tensor.offset, *tensor.shape, *tensor.stride)) < 0 or last >= storage.size:
         raise ValueError("a tensor reaches beyond its storage")
