@@ -1,1 +1,1 @@
-"""The HTTP routes: what they take, and what they answer."""
+"""The HTTP routes, with their request and response models."""

@@ -65,7 +65,7 @@ def add_browse(app: OpenAPI, snapshots: Snapshots) -> None:
 
 
 def _products(snapshot: SnapshotView, query: Browsing) -> Products:
-    """The page of products that was asked for."""
+    """The requested page of products."""
     table, listing = snapshot.products, snapshot.listing
     found = listing.find(query.text) if query.text.strip() else listing.all()
     page = (table.image(table.images(int(number)).start) for number in found[query.offset : query.offset + query.limit])
@@ -83,7 +83,7 @@ def _rows(snapshot: SnapshotView, product_id: str) -> range:
 
 
 def _image(snapshot: SnapshotView, product_id: str, image_id: str | None) -> ProductImage:
-    """The product's image of that id; its first one where none is given."""
+    """The product's image of that id; its first one if none is given."""
     images = (snapshot.products.image(row) for row in _rows(snapshot, product_id))
     for image in images:
         if image_id in (None, image.image_id):
@@ -92,7 +92,7 @@ def _image(snapshot: SnapshotView, product_id: str, image_id: str | None) -> Pro
 
 
 def _thumbnail(image: ProductImage, size: int) -> Response:
-    """A picture of this host, decoded and encoded anew: whatever the catalog names, nothing but a picture gets out."""
+    """A picture of this host, decoded and encoded anew, so that nothing but a picture gets out."""
     path, name = _path(image.image_url), f"The picture {image.image_id!r} of {image.product_id!r}"
     try:
         state = path.stat() if path and path.is_file() else None
@@ -112,7 +112,7 @@ def _thumbnail(image: ProductImage, size: int) -> Response:
 
 
 def _uploaded(journal: Journal, image: ProductImage, size: int) -> Response:
-    """A picture that was put live, from where live changes are kept."""
+    """A picture that was put live, from the journal."""
     with journal.reading() as reading:
         data = reading.picture(image.image_url)
     if data is None:
@@ -131,6 +131,6 @@ def _jpeg(data: bytes, size: int) -> bytes:
 
 
 def _path(url: str) -> Path | None:
-    """Where a `file://` URL points on this host."""
+    """The path on this host that a `file://` URL names."""
     parts = urlsplit(url)
     return path_of(url) if parts.scheme == "file" and parts.netloc in ("", "localhost") else None

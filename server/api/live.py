@@ -53,13 +53,13 @@ _Few = Annotated[list[Id], Field(max_length=1000)]
 
 
 class Unavailable(BaseModel):
-    """The products that are out of stock: still asked about, never answered."""
+    """The products that are out of stock: they can be queries, and are never answers."""
 
     unavailable: _Ids
 
 
 class Availability(BaseModel):
-    """Products that are out of stock by now, and those that are back."""
+    """Products that went out of stock, and those that are back."""
 
     unavailable: _Ids = []
     available: _Ids = []
@@ -72,7 +72,8 @@ class Availability(BaseModel):
 
 
 class PutPins(BaseModel):
-    """What answers to a product begin with, in this order, and what is never among them."""
+    """The pins of a product: the products that its answers begin with, in this order, and those that are never among
+    them."""
 
     pinned: _Few = []
     blocked: _Few = []
@@ -85,7 +86,7 @@ class PutPins(BaseModel):
 
 
 class Drop(BaseModel):
-    """Whose changes to forget: all, where no product is named."""
+    """The products whose changes to forget: all, if none is named."""
 
     product_id: list[Id] | None = None
 
@@ -106,7 +107,8 @@ class Kept(BaseModel):
 
 
 class ListKept(Kept):
-    """`unknown`: those of the ids that no product has by now. They are kept: their products may come."""
+    """The number of the change. `unknown`: the ids that no product has by now. They are kept: their products may
+    come."""
 
     unknown: list[str]
 
@@ -256,12 +258,12 @@ def _add_changes(app: OpenAPI, snapshots: Snapshots) -> None:
 
 
 def _unknown(snapshot: SnapshotView, product_ids: Iterable[str]) -> list[str]:
-    """Those of the ids that no product has."""
+    """The ids among these that no product has."""
     return [name for name in product_ids if snapshot.products.find(name) is None]
 
 
 def _checked_id(path: ProductPath) -> str:
-    """The product's id. Raises `BadQuestion` where it is too long."""
+    """The product's id. Raises `BadQuestion` if it is too long."""
     if len(path.product_id) > LONGEST_ID:
         raise BadQuestion(f"The product id has {len(path.product_id):,} characters; the limit is {LONGEST_ID:,}.")
     return path.product_id

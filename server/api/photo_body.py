@@ -17,7 +17,7 @@ MAX_BODY = MAX_BYTES * 4 // 3 + 64 * 1024
 
 
 class CheckedRequest(Request):
-    """A request whose JSON is the body's, whatever its type is said to be. Raises `BadQuestion` where it is none."""
+    """A request whose JSON is the body's, whatever its type is said to be. Raises `BadQuestion` if it is none."""
 
     def get_json(self, force: bool = True, silent: bool = False, cache: bool = True) -> Any:
         try:
@@ -27,7 +27,7 @@ class CheckedRequest(Request):
 
 
 def photo_of(request: Request, fetch: Callable[[str], bytes]) -> bytes:
-    """The bytes of the photo; `fetch` has those of a URL. Raises `BadQuestion` where there is none, more than one, or
+    """The bytes of the photo; `fetch` returns those of a URL. Raises `BadQuestion` if there is none, more than one, or
     not all of it."""
     try:
         return _photo(request, fetch)
@@ -36,7 +36,7 @@ def photo_of(request: Request, fetch: Callable[[str], bytes]) -> bytes:
 
 
 def from_base64(text: str) -> bytes:
-    """The bytes, with or without `data:..,` before them. Raises `BadQuestion`."""
+    """Decode base64, with or without `data:..,` before it. Raises `BadQuestion`."""
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:

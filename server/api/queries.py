@@ -17,7 +17,7 @@ _PHOTOS_AT_ONCE = 4
 
 
 class Queries:
-    """Build queries from products and photos. Photos queue, so that threads are left for what needs no network.
+    """Build queries from products and photos. Photos queue, so that threads are left for requests that need no network.
 
     `fetch` returns the bytes of a photo's URL. Safe to use from many threads.
     """
@@ -27,8 +27,8 @@ class Queries:
         self._pool = ThreadPoolExecutor(_PHOTOS_AT_ONCE, "photos")
 
     def photo(self, snapshot: SnapshotView, photo: bytes, crop: str | None, wait: bool = False) -> Query:
-        """Embed a photo, or its part `crop`. Raises `BadQuestion`, `BadPicture`, `NotReady`, and `Busy` where the queue
-        is full: at once, or after some seconds where the photo can `wait`."""
+        """Embed a photo, or its part `crop`. Raises `BadQuestion`, `BadPicture`, `NotReady`, and `Busy` if the queue is
+        full: at once, or after some seconds if the photo can `wait`."""
         part = Crop.parse(crop) if crop is not None else None
         with self._queue.under_way(wait=wait):
             return photo_query(snapshot, self.snapshots.embedder(snapshot), photo, part)

@@ -16,7 +16,7 @@ from shared.snapshot.verdicts import Verdict
 
 
 def _between(low: float, high: float, digits: str, what: str) -> BeforeValidator:
-    """Only numbers as people write them: no spaces, underscores or digits of other scripts, which pydantic takes."""
+    """A number as people write it: without spaces, underscores or digits of other scripts, which pydantic takes."""
 
     def check(value: Any) -> Any:
         number = value
@@ -57,7 +57,7 @@ Edge = Annotated[int, _between(16, MAX_EDGE, _WHOLE, "a whole number"), Field(ge
 
 
 class AnyProductPath(BaseModel):
-    """A product, in whichever partitions it is. Its id may hold any character, slashes too."""
+    """A product, in all partitions that list it. Its id may hold any character, slashes too."""
 
     product_id: ProductId
 
@@ -97,7 +97,7 @@ class Question(BaseModel):
 
     @property
     def params(self) -> SearchParams:
-        """Raises `BadQuestion`."""
+        """Make the search parameters. Raises `BadQuestion`."""
         return SearchParams(
             k=self.k,
             collapse=self.collapse == "variant",
@@ -111,7 +111,7 @@ class Question(BaseModel):
 
     @property
     def excluded(self) -> frozenset[str]:
-        """Product ids. Raises `BadQuestion`."""
+        """The product ids to leave out. Raises `BadQuestion`."""
         return _ids(self.exclude)
 
 
@@ -122,17 +122,17 @@ class PhotoQuestion(Question):
 
 
 def _strict(*kinds: str) -> ConfigDict:
-    """A body that has one of these, and nothing unknown."""
+    """The schema of a body that has one of these fields, and no unknown one."""
     return ConfigDict(extra="forbid", json_schema_extra={"oneOf": [{"required": [kind]} for kind in kinds]})
 
 
 def _shown(example: dict[str, Any]) -> ConfigDict:
-    """A body such as this one, with nothing unknown."""
+    """The schema of a body such as this example, with no unknown field."""
     return ConfigDict(extra="forbid", json_schema_extra={"examples": [example]})
 
 
 class ProductOrPhoto(BaseModel):
-    """A product, or a photo; one of them."""
+    """A product or a photo, one of them."""
 
     kinds: ClassVar[tuple[str, ...]] = ("product_id", "image_base64", "image_url")
     model_config = _strict(*kinds)
@@ -153,13 +153,13 @@ class ProductOrPhoto(BaseModel):
 
 
 class Example(ProductOrPhoto):
-    """A product or a photo, and how much it counts."""
+    """A product or a photo, and its weight."""
 
     weight: Weight = 1.0
 
 
 class Examples(BaseModel):
-    """What the answers shall look like, and what not."""
+    """Positive examples (`like`) and negative ones (`unlike`)."""
 
     model_config = _shown({"like": [{"product_id": "8300037", "weight": 2}], "unlike": [{"product_id": "8300074"}]})
 
@@ -168,7 +168,7 @@ class Examples(BaseModel):
 
 
 class BatchedQuestion(ProductOrPhoto, Question):
-    """Any question: after a product, a photo, or several of them."""
+    """A query of a batch: a product, a photo, or several of them, with search parameters."""
 
     kinds = (*ProductOrPhoto.kinds, "like")
     model_config = _strict(*kinds)
@@ -184,7 +184,7 @@ class BatchedQuestion(ProductOrPhoto, Question):
 
 
 class Batch(BaseModel):
-    """Questions that are answered together. Each is checked for itself, so that one that is wrong costs only itself."""
+    """Queries that are answered together. Each is checked by itself, so that a wrong one costs only itself."""
 
     model_config = _shown({"questions": [{"product_id": "8300037", "k": 3}, {"like": [{"product_id": "8300074"}]}]})
 
@@ -199,7 +199,7 @@ def _ids(lines: list[str]) -> frozenset[str]:
 
 
 class Browsing(BaseModel):
-    """Which products to list."""
+    """The products to list."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -209,7 +209,7 @@ class Browsing(BaseModel):
 
 
 class Thumbnail(BaseModel):
-    """Which picture of a product, and how large."""
+    """The picture of a product, and its size."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -218,7 +218,7 @@ class Thumbnail(BaseModel):
 
 
 def refuse(error: ValidationError) -> Any:
-    """Say what is wrong with a question, naming the parameter. Raises `BadQuestion`, always."""
+    """Say which parameter of a request is wrong, and why. Raises `BadQuestion`, always."""
     wrong = error.errors(include_url=False, include_context=False)[0]
     name = ".".join(map(str, wrong["loc"])) or "The body"
     raise BadQuestion(f"{name} is {wrong['input']!r:.40}; {wrong['msg'][0].lower()}{wrong['msg'][1:]}.") from error

@@ -23,7 +23,7 @@ _VERDICTS = {verdict: json.dumps(verdict).encode() for verdict in (None, *Verdic
 
 
 class Match(BaseModel):
-    """How well a part of the question matches an image: a view of a photo, an image of a product, one of several
+    """A part of the query and its score against an image: a view of a photo, an image of a product, one of several
     examples."""
 
     view: str
@@ -31,8 +31,8 @@ class Match(BaseModel):
 
 
 class Why(BaseModel):
-    """Why a product is an answer: its image that matched, the part of the question that matches that best, and all of
-    them. The answer's own score is that of all parts together."""
+    """The explanation of an answer: its image that matched, the part of the query that matches it best, and all parts.
+    The answer's own score is that of all parts together."""
 
     image_id: str
     view: str
@@ -54,7 +54,7 @@ class Result(BaseModel):
 
 
 class Answer(BaseModel):
-    """The products that look most like what was asked, all from one snapshot."""
+    """The products that look most like the query, all from one snapshot."""
 
     snapshot: str
     false_alarms: dict[str, float] | None = Field(description="How often each verdict is given wrongly, 0 to 1.")
@@ -83,7 +83,7 @@ class ListedProduct(BaseModel):
 
 
 class Products(BaseModel):
-    """Some of the products that were found. `total`: how many were."""
+    """A page of the products that were found. `total`: how many were."""
 
     snapshot: str
     total: int
@@ -99,7 +99,7 @@ class Product(BaseModel):
 
 
 class Value(BaseModel):
-    """A value of a column, and how many products have it."""
+    """A value of a column, and its number of products."""
 
     model_config = _FROM_ATTRIBUTES
 
@@ -144,26 +144,26 @@ class FoundSomewhere(Result):
 
 
 class AnswerEverywhere(BaseModel):
-    """The products of all partitions that look most like the one that was asked, and from which snapshots they are."""
+    """The products of all partitions that look most like the query product, and the snapshots that they are from."""
 
     snapshots: dict[str, str]
     results: list[FoundSomewhere]
 
 
 class Answered(BaseModel):
-    """The answer to one question of several."""
+    """The answer to one query of a batch."""
 
     results: list[Result]
 
 
 class Refused(BaseModel):
-    """What is wrong with one question of several."""
+    """The problem of one query of a batch."""
 
     problem: Problem
 
 
 class Answers(BaseModel):
-    """Answers to several questions, in their order, all from one snapshot."""
+    """Answers to the queries of a batch, in their order, all from one snapshot."""
 
     snapshot: str
     answers: list[Answered | Refused]
@@ -182,7 +182,7 @@ def model_answer(model: BaseModel, status: int = 200) -> Response:
 
 
 def answer(snapshot: SnapshotView, body: bytes | str) -> Response:
-    """A body of JSON that was made of this snapshot, which its `ETag` names."""
+    """A body of JSON that was made from this snapshot, which its `ETag` names."""
     return Response(body, mimetype="application/json", headers={"ETag": f'"{snapshot.tag}"'})
 
 

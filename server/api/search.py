@@ -1,4 +1,4 @@
-"""Routes that search: after a product, a photo, or several of both."""
+"""Routes that search: by a product, a photo, or several of both."""
 
 from collections.abc import Callable
 from functools import partial
@@ -128,7 +128,7 @@ def _add_batch(app: OpenAPI, queries: Queries) -> None:
 def like_product(
     snapshots: Snapshots, partition: str, product_id: str, params: SearchParams
 ) -> tuple[SnapshotView, bytes]:
-    """The answer to product -> products, and the snapshot that gave it."""
+    """The answer to product -> products, and the view that gave it."""
     snapshot = snapshots.get(partition)
     return snapshot, answer_body(snapshot, similar_to_product(snapshot, product_id, params), QueryKind.PRODUCT)
 
@@ -160,7 +160,7 @@ def _start(queries: Queries, snapshot: SnapshotView, sent: Any) -> Callable[[], 
 
 
 def _answer_or_problem(ask: Callable[[], bytes]) -> bytes:
-    """The answer to a question of a batch, or the problem that the question would be answered with alone."""
+    """The answer to a query of a batch, or the problem that it would be answered with alone."""
     try:
         return ask()
     except Exception as error:

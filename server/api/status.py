@@ -1,4 +1,4 @@
-"""What serves here, whether it can, and what Prometheus reads of it."""
+"""Routes that tell the state of the server: its indexes, its health, and metrics for Prometheus."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -21,7 +21,8 @@ from shared.snapshot.view import SnapshotView
 
 
 class Index(BaseModel):
-    """An index that serves, and how photos are with it: `ready`, `loading`, `off`, or why they cannot be searched."""
+    """An index that serves, and the state of photo search in it: `ready`, `loading`, `off`, or the reason why it
+    failed."""
 
     department: str
     domain: str
@@ -36,7 +37,7 @@ class Index(BaseModel):
 
 
 class Indexes(BaseModel):
-    """All of them."""
+    """All indexes that serve."""
 
     indexes: list[Index]
 
@@ -48,7 +49,8 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Both questions can be answered; how photos are with each partition, and which snapshots were refused, and why."""
+    """The server can answer products and photos; the state of photo search in each partition, and which snapshots were
+    refused, and why."""
 
     status: Literal["ready"]
     photo_search: dict[str, str]
@@ -88,7 +90,7 @@ def add_state(
 
 
 def add_metrics(app: OpenAPI, snapshots: Snapshots, looked_at: Callable[[], float] | None = None) -> None:
-    """Add `GET /metrics`. `looked_at` tells when somebody last looked into the depot, where one is followed."""
+    """Add `GET /metrics`. `looked_at` returns when the follower last looked into the depot, if one is followed."""
     worker_lives()
     gauges = CollectorRegistry()
     gauges.register(_SnapshotGauges(snapshots, looked_at))
@@ -102,7 +104,7 @@ def add_metrics(app: OpenAPI, snapshots: Snapshots, looked_at: Callable[[], floa
 
 
 class _SnapshotGauges(Collector):
-    """What the snapshots are that this process serves."""
+    """Gauges of the snapshots that this process serves."""
 
     def __init__(self, snapshots: Snapshots, looked_at: Callable[[], float] | None) -> None:
         self._snapshots, self._looked_at = snapshots, looked_at
@@ -136,7 +138,7 @@ def _gauge(name: str, help: str) -> GaugeMetricFamily:
 def _check_snapshots(
     states: Mapping[str, PhotoState], refused: Mapping[str, str], coming: Callable[[], Iterable[str]]
 ) -> None:
-    """Raises `NotReady` where this worker has not all snapshots and networks."""
+    """Raise `NotReady` unless this worker has all snapshots and networks."""
     if not states:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise NotReady(f"No snapshot serves. {reasons or 'Make one: make index.'}")
@@ -147,7 +149,7 @@ def _check_snapshots(
 
 
 def _check_workers(workers: Iterable[Mapping[str, PhotoState]]) -> None:
-    """Raises `NotReady` where not all of these workers serve the same partitions."""
+    """Raise `NotReady` unless all of these workers serve the same partitions."""
     workers = list(workers)
     names = dict.fromkeys(name for worker in workers for name in worker)
     for worker in workers:

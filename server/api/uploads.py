@@ -19,14 +19,14 @@ Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
 
 
 class PutImage(BaseModel):
-    """An image: its bytes in base64, or only its id, where it lies at `IMAGE_URL`."""
+    """An image: its bytes in base64, or only its id, if it lies at `IMAGE_URL`."""
 
     image_id: Id
     image_base64: str | None = None
 
 
 class PutProduct(BaseModel):
-    """A product in place of what it was. Attributes are texts; numbers are taken as they are written."""
+    """A product to add or replace. Attributes are texts; numbers are taken as they are written."""
 
     images: list[PutImage] = Field(min_length=1, max_length=MOST_IMAGES)
     attributes: dict[Annotated[str, Field(max_length=200)], Annotated[str, Field(max_length=10_000)]] = Field(

@@ -1,4 +1,4 @@
-"""Catalog images by their ids: from where `IMAGE_URL` says, which may be a private host or a folder of this one."""
+"""Fetch catalog images by their ids, from `IMAGE_URL`, which may be a private host or a folder of this one."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ POLICY = Policy(seconds=20.0, silence=5.0, redirects=0, proxies=True)
 
 
 class CatalogImages:
-    """Where images lie, as `IMAGE_URL` says; None where nothing does. Raises `ConfigError` if that is no template."""
+    """The images at `IMAGE_URL`; None if it is not given. Raises `ConfigError` if it is no template."""
 
     def __init__(self, image_url: str | None) -> None:
         self._template = UrlTemplate(image_url) if image_url else None

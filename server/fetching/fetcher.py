@@ -1,4 +1,4 @@
-"""Fetch an image by URL, under a policy that says who may be asked and what an answer may cost.
+"""Fetch an image by URL, under a policy: the hosts that may be asked, and the limits of an answer.
 
 A name is resolved once, its addresses are checked, and the connection goes to one that was checked, so what a name
 resolves to a moment later does not matter. Every redirect is checked anew.
@@ -45,7 +45,7 @@ def resolved(host: str) -> list[Address]:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Whom a fetcher may ask, and what an answer may cost.
+    """The hosts that a fetcher may ask, and the limits of an answer.
 
     `thing` is what errors call the image. `check` raises `BadPicture` for a URL that may not be asked, `addresses` for
     a host without an address that may be. `seconds` is the time in all, `silence` that between two parts of an answer,
@@ -76,7 +76,7 @@ class Fetcher:
         return ssl.create_default_context()
 
     def fetch(self, url: str) -> bytes:
-        """The bytes of the image. Raises `BadPicture` where it cannot be fetched, `Busy`."""
+        """The bytes of the image. Raises `BadPicture` if it cannot be fetched, `Busy`."""
         thing, policy = self._policy.thing, self._policy
         if not self._turns.acquire(blocking=False):
             raise Busy(f"{_AT_ONCE} {thing}s are being fetched already. Send it again in some seconds.")
@@ -126,7 +126,7 @@ class Fetcher:
         return parts
 
     def _ask(self, parts: SplitResult, end: float) -> bytes | str:
-        """The body, or where it is instead, from the first address that can be connected to."""
+        """The body, or the URL that it redirects to, from the first address that can be connected to."""
         proxy = _proxy(parts) if self._policy.proxies else None
         asked = proxy or parts
         looking = self._names.submit(resolved if proxy else self._policy.addresses, str(asked.hostname))

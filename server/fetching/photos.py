@@ -1,4 +1,4 @@
-"""Photos by URL: only from hosts that the operator allows, and only from addresses of the public internet."""
+"""Fetch photos by URL: only from hosts that the operator allows, and only from addresses of the public internet."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ def is_public(address: Address) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Safety:
-    """How addresses are found and judged, and which ports may be asked. Not an option: tests serve on loopback."""
+    """The ways to find and judge addresses, and the ports that may be asked. Not an option: tests serve on loopback."""
 
     resolve: Callable[[str], Iterable[Address]] = resolved
     admits: Callable[[Address], bool] = is_public
@@ -34,7 +34,7 @@ class Safety:
 
 
 class Fetch:
-    """Called with a URL, returns the bytes of the photo there. `hosts`: with commas between. For many threads."""
+    """A function from a URL to the bytes of the photo there. `hosts`: with commas between. For many threads."""
 
     def __init__(self, hosts: str = "", safety: Safety = Safety()) -> None:
         self._hosts = frozenset(_plain(host) for host in hosts.split(",") if host.strip())
@@ -42,7 +42,8 @@ class Fetch:
         self._fetcher = Fetcher(Policy("photo", self._check, self._addresses, safety.seconds, safety.seconds))
 
     def __call__(self, url: str) -> bytes:
-        """Raises `BadQuestion` where photos are not fetched, `BadPicture` where this one cannot be, `Busy`."""
+        """Fetch the photo. Raises `BadQuestion` if photos are not fetched, `BadPicture` if this one cannot be,
+        `Busy`."""
         if not self._hosts:
             raise BadQuestion('Photos by URL are not enabled on this server. Send {"image_base64": ".."}.')
         return self._fetcher.fetch(url)
@@ -63,5 +64,5 @@ class Fetch:
 
 
 def _plain(host: str) -> str:
-    """A host as it is compared."""
+    """A host in the form that is compared."""
     return host.strip().lower().rstrip(".")

@@ -43,7 +43,7 @@ class Network:
 
     @property
     def embedder(self) -> Embedder:
-        """Raises `NotReady` while there is none."""
+        """The loaded network. Raises `NotReady` while there is none."""
         if self._embedder is None:
             raise _not_ready(self.state)
         return self._embedder
@@ -84,7 +84,7 @@ class _QueuedEmbedder:
 
 
 class Networks:
-    """The networks of the open snapshots. `key` is what snapshots must be signed with. For many threads."""
+    """The networks of the open snapshots. `key` is the one that snapshots must be signed with. For many threads."""
 
     def __init__(self, key: str | None = None, runtime: Runtime | None = None, turns: PhotoQueue | None = None) -> None:
         self._key, self._runtime, self._turns = key, runtime or Runtime(), turns or PhotoQueue()
@@ -92,7 +92,7 @@ class Networks:
         self._until: dict[str, float] = {}
 
     def need(self, snapshots: Iterable[SnapshotView]) -> None:
-        """Have the networks of these snapshots, and for a while those needed before: an answer may have begun with one.
+        """Keep the networks of these snapshots, and for a while those needed before: an answer may have begun with one.
 
         Called by one thread.
         """
@@ -106,12 +106,12 @@ class Networks:
         }
 
     def state(self, snapshot: SnapshotView) -> PhotoState:
-        """Whether its network is loaded."""
+        """The state of that snapshot's network."""
         network = self._networks.get(snapshot.spec.fingerprint)
         return network.state if network else LOADING
 
     def embedder(self, snapshot: SnapshotView) -> Embedder:
-        """Its network. Raises `NotReady`; its `embed` raises `Busy`."""
+        """The network of that snapshot. Raises `NotReady`; its `embed` raises `Busy`."""
         network = self._networks.get(snapshot.spec.fingerprint)
         if network is None:
             raise _not_ready(LOADING)

@@ -39,8 +39,8 @@ class PhotoQueue:
 
     @contextmanager
     def under_way(self, *, wait: bool = False) -> Iterator[None]:
-        """Hold a place for one photo, while it is decoded and embedded. Raises `Busy` where all places are taken: at
-        once, or where it can `wait`, after ten seconds."""
+        """Hold a place for one photo, while it is decoded and embedded. Raises `Busy` if all places are taken: at once,
+        or if it can `wait`, after ten seconds."""
         end = time.monotonic() + (_LONGEST_WAIT if wait else 0)
         place = self._taken()
         while place is None:
@@ -57,7 +57,7 @@ class PhotoQueue:
 
     @contextmanager
     def embedding(self) -> Iterator[None]:
-        """Hold the cores for one photo, or for a product that is put. Raises `Busy` where that takes too long."""
+        """Hold the cores for one photo, or for a product that is put. Raises `Busy` if that takes too long."""
         place = getattr(self._thread, "place", None)
         if place is None:
             with self.under_way(wait=True), self.embedding():
@@ -92,7 +92,7 @@ class PhotoQueue:
                     self._moved.wait(_DEAD_SECONDS)
 
     def _ahead(self, place: int) -> list[int]:
-        """The places of those that wait longer, or are embedded."""
+        """The places of photos that wait longer, or are being embedded."""
         mine = self._since[place]
         earlier = (self._since > 0) & ((self._since < mine) | ((self._since == mine) & (np.arange(PLACES) < place)))
         found: list[int] = np.flatnonzero(earlier).tolist()
@@ -123,7 +123,7 @@ class PhotoQueue:
             self._unlock(place)
 
     def _lock(self, place: int) -> bool:
-        """Lock a place against other processes; this one's own are in `_mine`. Returns False where another has it."""
+        """Lock a place against other processes; this one's own are in `_mine`. Returns False if another has it."""
         if self._file is None:
             return True
         try:

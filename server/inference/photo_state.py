@@ -1,11 +1,11 @@
-"""Whether photos can be searched, and why not where they cannot."""
+"""The state of photo search: whether photos can be searched, and why not if they cannot."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class PhotoSearch(StrEnum):
-    """What becomes of a photo that is sent now."""
+    """The states of photo search."""
 
     OFF = "off"
     LOADING = "loading"
@@ -15,7 +15,7 @@ class PhotoSearch(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PhotoState:
-    """The state of photo search with one snapshot. `reason`: a sentence for people, where it failed.
+    """The state of photo search with one snapshot. `reason`: a sentence for people, if it failed.
 
     As text, over HTTP and between workers, it is `off`, `loading`, `ready` or the reason.
     """

@@ -1,1 +1,1 @@
-"""Which snapshots serve, and what makes them change."""
+"""The snapshots that serve, and the signals that change them."""

@@ -1,4 +1,5 @@
-"""Follows a depot: one process of a host pulls what has become current there, and the workers see it in `CURRENT`.
+"""Follow a depot: one process of a host pulls each snapshot that becomes current there, and the workers see it in
+`CURRENT`.
 
 What the depot does wrong is written beside the snapshots, so that every worker can tell.
 """
@@ -32,14 +33,15 @@ _DEPOT = "depot"
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What the follower tells the workers."""
+    """The follower's message to the workers."""
 
     problems: dict[str, str] = field(default_factory=dict)
     coming: list[str] = field(default_factory=list)
 
 
 def problems(data: Path) -> dict[str, str]:
-    """What the follower of this data folder could not pull, and why: `department/domain`, or `depot` -> reason."""
+    """The partitions that the follower of this data folder could not pull, and why: `department/domain`, or `depot` ->
+    reason."""
     return _told(data).problems
 
 
@@ -57,7 +59,7 @@ def looked_at(data: Path) -> float:
 
 
 class Follower:
-    """Pulls every partition of one depot. `look` is called by one thread of one process."""
+    """The follower of one depot, which pulls every partition. `look` is called by one thread of one process."""
 
     def __init__(self, data: Path, bucket: Bucket, keep: int = 5, key: str | None = None) -> None:
         self._data, self._bucket, self._keep, self._key = data, bucket, keep, key
@@ -67,7 +69,8 @@ class Follower:
         self._retry = 0.0
 
     def look(self, *, again: bool = False) -> None:
-        """Pull what has changed in the depot since the last look; what was refused only after a while, or `again`."""
+        """Pull the partitions that changed in the depot since the last look; refused ones only after a while, or
+        `again`."""
         if again or time.monotonic() > self._retry:
             self._seen = {partition: seen for partition, seen in self._seen.items() if str(partition) not in self._told}
             self._retry = time.monotonic() + _RETRY_SECONDS
@@ -115,7 +118,7 @@ class Follower:
         return PartitionFolder(self._data, partition)
 
     def _tell(self, found: dict[str, str], coming: Sequence[str] = ()) -> None:
-        """Log what is new of it, and write it down for the workers, whose sign of life it is, too."""
+        """Log new problems, and write all down for the workers; the file's time is the follower's sign of life."""
         for name, why in found.items():
             if self._told.get(name) != why:
                 _log.error("%s is not followed: %s", name, why)

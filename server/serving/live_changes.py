@@ -1,4 +1,4 @@
-"""Live changes of the open snapshots: read from their journals, and embedded where they wait for it."""
+"""Follow the live changes of the open snapshots: read them from their journals, and embed images that wait for it."""
 
 import logging
 import random
@@ -45,7 +45,8 @@ class LiveChanges:
         return {name: followed.problem for name, followed in [*self._followed.items()] if followed.problem}
 
     def views(self, snapshots: Mapping[str, Snapshot]) -> dict[str, SnapshotView]:
-        """Partition -> its snapshot with its live changes. What cannot be read stays as it was, and is logged once."""
+        """Partition -> its snapshot with its live changes. An unreadable journal leaves the view as it was, and is
+        logged once."""
         for name in self._followed.keys() - snapshots.keys():
             self._followed.pop(name).journal.close()
         return {name: self._view(name, snapshot) for name, snapshot in snapshots.items()}
@@ -86,7 +87,7 @@ def embed_waiting(snapshot: SnapshotView, journal: Journal, embedder: Callable[[
 
 
 def raw_vectors(embedder: Embedder, images: Sequence[bytes]) -> Vectors:
-    """Images as the catalog's are embedded: `(n, d)`. Raises `BadPicture`, `NotReady`, `Busy`."""
+    """Embed images as the catalog's are: `(n, d)`. Raises `BadPicture`, `NotReady`, `Busy`."""
     pictures = []
     for number, data in enumerate(images, 1):
         picture = decode(data, edge=embedder.spec.image_size)

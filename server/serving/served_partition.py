@@ -1,4 +1,4 @@
-"""One partition of the data folder: opens what has become current, and decides when it takes over."""
+"""One partition of the data folder: open its current snapshot, and decide when it takes over."""
 
 import logging
 import time
@@ -47,11 +47,11 @@ class ServedPartition:
 
     @property
     def snapshots(self) -> list[Snapshot]:
-        """All that are open."""
+        """All open snapshots."""
         return [snapshot for snapshot in (self.serving, self.loading) if snapshot]
 
     def refresh(self) -> None:
-        """Open what has become current. What cannot be opened is refused, and logged once."""
+        """Open the current snapshot if it is a new one. One that cannot be opened is refused, and logged once."""
         current = None
         try:
             current = self._folder.current()
@@ -66,7 +66,7 @@ class ServedPartition:
             self.serving = self.serving or self._previous()
 
     def release(self, *, everything: bool = False) -> None:
-        """End the leases of what is no longer open."""
+        """End the leases of snapshots that are no longer open."""
         kept = set() if everything else {snapshot.folder for snapshot in self.snapshots}
         for folder in self._leases.keys() - kept:
             self._leases.pop(folder).close()

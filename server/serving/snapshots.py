@@ -62,7 +62,7 @@ class Snapshots:
 
     @property
     def refused(self) -> Mapping[str, str]:
-        """What does not serve, and why: snapshots, and live changes that cannot be read."""
+        """The snapshots, and the live changes, that cannot be read, by partition, and why."""
         return {**self._changes.problems, **self._refused}
 
     def get(self, partition: str) -> SnapshotView:
@@ -92,7 +92,7 @@ class Snapshots:
         return {name: self.photo_state(snapshot) for name, snapshot in self._views.items()}
 
     def refresh(self) -> None:
-        """Open what has become current. What cannot be opened is refused, and logged once."""
+        """Open the snapshots that have become current. One that cannot be opened is refused, and logged once."""
         problems = self._problems()
         found = {str(partition): partition for partition in partitions(self._data)}
         gone = [self._partitions.pop(name) for name in self._partitions.keys() - found.keys()]
@@ -111,7 +111,7 @@ class Snapshots:
             one.release()
 
     def apply_changes(self) -> None:
-        """Take in what was changed live."""
+        """Apply new live changes to the views."""
         with self._changing:
             self._views = self._changes.views(self._written)
 
@@ -138,8 +138,8 @@ class Snapshots:
         _repeat("embed-changes", lambda: time.sleep(_EMBED_SECONDS), self._embed_waiting)
 
     def _takes_over(self, new: Snapshot, old: Snapshot) -> bool:
-        """Whether photos lose nothing by it: the new network is loaded beside the old one first. Raises `SnapshotError`
-        where it cannot be loaded."""
+        """Whether photos lose nothing by the new snapshot: its network is loaded beside the old one first. Raises
+        `SnapshotError` if it cannot be loaded."""
         self._need_networks()  # what is known of them is as old as the last refresh
         if self.photo_state(old) != READY:
             return True

@@ -20,7 +20,7 @@ from shared.storage.files import replace_atomically
 
 
 class Processes:
-    """The folder, as the master and every worker see it."""
+    """The shared folder, as the master and every worker see it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -37,7 +37,7 @@ class Processes:
         return made
 
     def tell(self, serving: Mapping[str, PhotoState]) -> None:
-        """Let the other workers know what this one serves, by partition."""
+        """Tell the other workers what this one serves, by partition."""
         with suppress(OSError):  # the server is ending
             replace_atomically(
                 self._workers / str(os.getpid()),
@@ -54,7 +54,7 @@ class Processes:
         return found
 
     def ended(self, pid: int) -> None:
-        """Remove what a worker told that has ended."""
+        """Remove the message of a worker that has ended."""
         (self._workers / str(pid)).unlink(missing_ok=True)
 
     def end(self) -> None:

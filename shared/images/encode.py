@@ -1,4 +1,4 @@
-"""Pictures as the bytes of JPEG files."""
+"""Encode pictures as JPEG files."""
 
 import io
 
@@ -11,7 +11,7 @@ _THUMBNAIL_QUALITY = 88
 
 
 def jpeg(picture: Picture | Image.Image, quality: int) -> bytes:
-    """The picture as a JPEG file. `quality` is Pillow's, 1 to 95."""
+    """Encode a picture as a JPEG file. `quality` is Pillow's, 1 to 95."""
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
@@ -19,7 +19,7 @@ def jpeg(picture: Picture | Image.Image, quality: int) -> bytes:
 
 
 def thumbnail(data: bytes, edge: int) -> bytes | Refusal:
-    """An image file as a JPEG whose longer edge has at most `edge` pixels, or why it cannot be decoded."""
+    """Make a JPEG of an image file whose longer edge has at most `edge` pixels, or say why it cannot be decoded."""
     picture = decode(data, edge=edge)
     if isinstance(picture, Refusal):
         return picture

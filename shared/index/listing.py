@@ -27,7 +27,7 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True)
 class ValueCount:
-    """A value, and how many products have it."""
+    """A value, and its number of products."""
 
     value: str
     count: int
@@ -164,7 +164,8 @@ def _numbers(texts: Collection[str]) -> list[float]:
 
 
 def _typed(text: str) -> str:
-    """A text as people type it: folded as filters do, and without accents, which filters tell apart."""
+    """A text in the form to compare with typed text: folded as filters do, and without accents, which filters tell
+    apart."""
     plain = folded(text)
     if plain.isascii():
         return plain

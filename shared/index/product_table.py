@@ -181,7 +181,7 @@ def attributes_of(line: bytes) -> bytes:
 
 
 def origins_of(lines: bytes | mmap.mmap) -> set[str]:
-    """Where the pictures of all these lines lie on the web: `https://host`."""
+    """The hosts of the pictures of all these lines on the web: `https://host`."""
     return {origin.decode() for origin in _ORIGIN.findall(lines)}
 
 
