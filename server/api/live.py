@@ -171,7 +171,7 @@ def _add_pins(app: OpenAPI, snapshots: Snapshots) -> None:
     @app.get("/v1/<department>/<domain>/products/<id:product_id>/pins", tags=_TAGS, responses={200: ArePinned})
     @require("admin")
     def get_pins(path: ProductPath) -> Response:
-        """What is pinned and blocked where a product is asked"""
+        """The pinned and the blocked products of a product"""
         with snapshots.journal(snapshots.get(path.partition)).reading() as reading:
             pins = reading.pins().get(path.product_id, Pins())
         return model_answer(ArePinned(pinned=list(pins.pinned), blocked=list(pins.blocked)))

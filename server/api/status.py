@@ -99,7 +99,7 @@ def add_metrics(app: OpenAPI, snapshots: Snapshots, looked_at: Callable[[], floa
     @app.get("/metrics", tags=[Tag(name="state")], responses={200: text})
     @require("read")
     def metrics() -> Response:
-        """What Prometheus reads"""
+        """Metrics for Prometheus"""
         return Response(exposition() + generate_latest(gauges), content_type=CONTENT_TYPE_LATEST)
 
 
