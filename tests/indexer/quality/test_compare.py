@@ -93,4 +93,4 @@ def test_the_command_shows_the_most_changed_side_by_side(tmp_path: Path) -> None
     assert 'class="none"' not in page
     done = indexer("changes", *where, "--against", "none")
     assert done.returncode == 1
-    assert "no readable manifest" in done.stderr
+    assert "'none' does not name a snapshot. To see those that are there: make snapshots." in done.stderr

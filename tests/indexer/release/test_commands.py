@@ -1,6 +1,7 @@
 """The commands that move snapshots, and `make ship` to a real sshd on loopback."""
 
 import getpass
+import itertools
 import json
 import os
 import random
@@ -73,9 +74,11 @@ def test_publish_pull_list_and_go_back(bucket: Bucket, tmp_path: Path) -> None:
 
 
 def row(table: str, snapshot_id: str) -> list[str]:
-    """The cells of a snapshot's line: id, created, MiB, images, products, quality, host, depot."""
-    (line,) = (line for line in table.splitlines() if snapshot_id in line)
-    return [cell.strip() for cell in line.strip()[1:-1].split("│")]
+    """The cells of a snapshot: id, created, MiB, images, products, quality, host, depot. Long ones wrap."""
+    lines = [[cell.strip() for cell in line.strip()[1:-1].split("│")] for line in table.splitlines() if "│" in line]
+    ((at, first),) = ((at, cells) for at, cells in enumerate(lines) if cells[0] == snapshot_id)
+    more = itertools.takewhile(lambda cells: not cells[0], lines[at + 1 :])
+    return [" ".join(filter(None, parts)) for parts in zip(first, *more, strict=True)]
 
 
 def test_going_back_on_a_host_is_refused_where_it_cannot_be(tmp_path: Path) -> None:
