@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 PACKAGES = ("indexer", "server", "shared")
 # Room -> the rooms of its package that it imports from. Every room may import from the top of `shared`.
@@ -137,6 +137,12 @@ def test_a_room_has_at_most_twelve_modules() -> None:
 def test_tests_stand_in_the_rooms_of_what_they_test() -> None:
     rooms = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
     assert rooms - {Path(".")} <= {path.parent for path in MODULES}
+
+
+def test_no_test_module_imports_another() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        ours = [name for name in imports(path.relative_to(ROOT)) if name.startswith("tests.")]
+        assert not [name for name in ours if not name.startswith("tests.support")], f"{path}: share it in tests/support"
 
 
 def test_only_config_and_tensorflows_engine_read_the_environment() -> None:

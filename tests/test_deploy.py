@@ -13,7 +13,7 @@ import yaml
 
 from indexer.__main__ import main
 from server.config import OPTIONS
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 DEPLOY = ROOT / "deploy"
 KUBERNETES: list[dict[str, Any]] = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))

@@ -8,7 +8,7 @@ import pytest
 from bench.__main__ import main as bench
 from indexer.__main__ import main as indexer
 from server.__main__ import main as server
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, drawn, free_port, serving, snapshot_of, wait_for
-from tests.server.api.test_search import LEVELS
-from tests.server.test_app import vectors
+from tests.support.pictures import drawn, vectors
+from tests.support.project import ROOT
+from tests.support.server import free_port, serving, wait_for
+from tests.support.snapshots import LEVELS, snapshot_of
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 COMMANDS = ("make ", "curl ", "echo ", "docker ", "kubectl ", "systemctl ", "pip ", "python", ".venv/bin/python ")

@@ -2,9 +2,7 @@
 
 import contextlib
 import gzip
-import io
 import json
-import os
 import re
 import socket
 import subprocess
@@ -16,35 +14,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
 from shared.embedding.registry import PACKAGES, load
 from shared.storage.s3_bucket import s3_client
-from tests.conftest import ROOT, ImageServer, drawn, hockey, not_found, serving, snapshot_of, unit
+from tests.support.image_server import ImageServer, not_found
+from tests.support.indexing import indexer
+from tests.support.pictures import disc, drawn
+from tests.support.project import ROOT
+from tests.support.server import serving
+from tests.support.snapshots import hockey, snapshot_of, unit
 
 KEY = "images/data/pixlIDs_domain_id_0341_dpt_num_department_371000.gz"
-
-
-def indexer(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "indexer", *arguments]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SIMILARITY_"))}
-    return subprocess.run(
-        command, cwd=ROOT, env={**clean, **(environment or {})}, capture_output=True, text=True, check=False
-    )
 
 
 def ask(url: str, body: bytes | None = None) -> Any:
     request = urllib.request.Request(url, body, {"Content-Type": "image/jpeg"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
-
-
-def disc(size: int) -> bytes:
-    """A red disc on white, as JPEG."""
-    picture, file = Image.new("RGB", (size, size), "white"), io.BytesIO()
-    ImageDraw.Draw(picture).ellipse((size * 0.1, size * 0.1, size * 0.9, size * 0.9), fill="red")
-    picture.save(file, "JPEG")
-    return file.getvalue()
 
 
 def test_from_catalog_in_s3_to_answers_over_http(

@@ -17,7 +17,8 @@ from shared.errors import ConfigError, RunStopped
 from shared.snapshot.manifest import CatalogPart
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.verdicts import QueryKind
-from tests.conftest import HOCKEY, drawn, hockey
+from tests.support.pictures import drawn
+from tests.support.snapshots import HOCKEY, hockey
 
 
 @pytest.fixture

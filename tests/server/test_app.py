@@ -15,28 +15,21 @@ import numpy as np
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
 from server.api.photo_body import MAX_BODY
 from server.app import create_app
 from server.middleware.fast_path import FastPath
 from server.serving.snapshots import Snapshots
 from shared.embedding.families.colour_grid import ColourGrid
-from shared.embedding.registry import load
-from shared.images.decode import decode
-from shared.images.views import square
 from shared.partition import Partition
 from shared.snapshot.reader import Snapshot
-from shared.vectors.unit import normalise
-from tests.conftest import HOCKEY, SHARED, drawn, hockey, needs_shared, snapshot_of
+from tests.support.answers import problem, results
+from tests.support.pictures import drawn, vectors
+from tests.support.project import SHARED, needs_shared
+from tests.support.snapshots import HOCKEY, hockey, snapshot_of
 
 ODD = ["a/b", "../x", "é ü", "😀", "%2e%2e", "a?b#c", "//", "x" * 9000, "a\nb"]
 SEARCH = "/v1/371/0341/search"
-
-
-def vectors(*seeds: int) -> np.ndarray:
-    pictures = np.stack([square(np.asarray(decode(drawn(seed))), 64) for seed in seeds])
-    return normalise(load("colour_grid").embed(pictures))
 
 
 @pytest.fixture
@@ -48,27 +41,6 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def client(data: Path) -> FlaskClient:
     return create_app(Snapshots(data)).test_client()
-
-
-def problem(answer: TestResponse, status: int) -> dict[str, Any]:
-    """Check the one shape of error, and return it."""
-    assert answer.status_code == status, answer.data
-    assert answer.mimetype == "application/problem+json"
-    fields: dict[str, Any] = json.loads(answer.data)
-    assert fields["status"] == status
-    assert {"type", "title", "detail"} <= fields.keys()
-    assert "<" not in fields["title"]
-    return fields
-
-
-def results(answer: TestResponse) -> list[dict[str, Any]]:
-    assert answer.status_code == 200, answer.data
-    assert answer.mimetype == "application/json"
-    fields = json.loads(answer.data, parse_constant=pytest.fail)
-    assert answer.headers["ETag"] == f'"{fields["snapshot"]}"'
-    assert [result["rank"] for result in fields["results"]] == list(range(1, len(fields["results"]) + 1))
-    found: list[dict[str, Any]] = fields["results"]
-    return found
 
 
 @pytest.mark.parametrize(

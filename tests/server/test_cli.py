@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from server.__main__ import main
 from server.app import create_app
 from server.serving.snapshots import Snapshots
-from tests.conftest import ROOT, drawn, snapshot_of
-from tests.server.test_app import vectors
+from tests.support.pictures import drawn, vectors
+from tests.support.project import ROOT
+from tests.support.snapshots import snapshot_of
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from gunicorn.config import Config
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from server.gunicorn_worker import Worker
-from tests.conftest import serving, snapshot_of, unit, until
-from tests.server.inference.test_photo_queue import ask, master
-from tests.server.telemetry.test_metrics import pids_below
+from tests.support.answers import ask
+from tests.support.processes import master, workers
+from tests.support.server import serving, until
+from tests.support.snapshots import snapshot_of, unit
 
 SIMILAR = "/v1/371/0341/products/p1/similar"
 
@@ -95,10 +96,10 @@ def test_clients_that_stay_after_their_answer_delay_nobody(data: Path) -> None:
 def test_a_hangup_rings_and_restarts_no_worker(data: Path) -> None:
     with serving(data, 2) as base:
         server = master(base)
-        before, signal_file = pids_below(server), data / ".reload"
+        before, signal_file = workers(server), data / ".reload"
         assert not signal_file.exists()
         os.kill(server, signal.SIGHUP)
         until(signal_file.exists)
         time.sleep(0.5)
-        assert pids_below(server) == before
+        assert workers(server) == before
         assert ask(base + SIMILAR)[0] == 200

@@ -7,7 +7,7 @@ import pytest
 from indexer.catalog.parsing import Catalog, folder_rows, parse_catalog
 from shared.errors import CatalogError
 from shared.refusals import Kind
-from tests.conftest import SHARED, needs_shared
+from tests.support.project import SHARED, needs_shared
 
 HEADER = "product_id_model;id;name\n"
 

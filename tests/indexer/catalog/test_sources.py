@@ -9,7 +9,8 @@ import pytest
 from indexer.catalog.sources import Source
 from shared.errors import CatalogError, ConfigError
 from shared.storage.s3_bucket import aws_keys, s3_client
-from tests.conftest import HOCKEY, drawn
+from tests.support.pictures import drawn
+from tests.support.snapshots import HOCKEY
 
 DEFAULT = "https://cdn/{id}.jpg"
 KEY = "images/data/pixlIDs_domain_id_0341_dpt_num_department_371000.gz"

@@ -13,7 +13,8 @@ from indexer.catalog.parsing import parse_catalog
 from indexer.demo.drawn_shop import draw_shop, product_files, shop_products
 from indexer.quality.simulated_photo import photographed
 from shared.images.decode import decode
-from tests.conftest import ROOT, drawn
+from tests.support.pictures import drawn
+from tests.support.project import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ import pytest
 from indexer.ingest import download
 from indexer.ingest.download import Downloader, Fetched, Limits, Outcome, Unchanged, Validators
 from shared.refusals import Kind, Refusal
-from tests.conftest import ImageServer, free_port, reply, stalled
+from tests.support.image_server import ImageServer, reply, stalled
+from tests.support.server import free_port
 
 QUICK = Limits(connect=1, read=0.4, total=0.8, tries=3)
 

@@ -24,9 +24,10 @@ from shared.live.live_view import LiveView, live_view
 from shared.snapshot.manifest import LearnedPart, Middle, Quality, Recipe
 from shared.snapshot.reader import Snapshot
 from shared.storage.url_template import UrlTemplate
-from tests.conftest import HOCKEY, drawn, hockey, plan, snapshot_of, unit
-from tests.server.api.test_live import Client, picture
-from tests.test_end_to_end import indexer
+from tests.support.indexing import indexer, plan
+from tests.support.live_client import Client, picture
+from tests.support.pictures import drawn
+from tests.support.snapshots import HOCKEY, hockey, snapshot_of, unit
 
 CSV = "product_id_model;id;name\n" + "".join(f"p{n};{n};n{n}\n" for n in range(24)) + "p0;24;n0\n"
 

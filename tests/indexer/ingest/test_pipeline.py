@@ -17,7 +17,9 @@ from shared.images.decode import decode
 from shared.images.views import square
 from shared.storage.url_template import UrlTemplate
 from shared.vectors.unit import Vectors, normalise
-from tests.conftest import ImageServer, drawn, html, not_found, plan, reply, run, stalled
+from tests.support.image_server import ImageServer, html, not_found, reply, stalled
+from tests.support.indexing import plan, run
+from tests.support.pictures import drawn
 
 HEADER = "product_id_model;id;name\n"
 
@@ -72,8 +74,7 @@ def test_another_network_fetches_nothing_anew(
 
     other = ColourGrid()
     monkeypatch.setattr(other, "spec", load("colour_grid").spec.__class__("other", 49, 64, "another"), raising=False)
-    monkeypatch.setattr("tests.conftest.load", lambda name: other)
-    done = run(tmp_path, catalog(9), stocked.url + "/{id}.jpg")
+    done = run(tmp_path, catalog(9), stocked.url + "/{id}.jpg", model=other)
     assert not stocked.bodies
     assert done.report.tally.embedded == 9
 

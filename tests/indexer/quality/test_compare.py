@@ -10,8 +10,9 @@ from rich.console import Console
 from indexer.quality.compare import overlaps, show_changes
 from shared.errors import ConfigError
 from shared.snapshot.reader import Snapshot
-from tests.conftest import HOCKEY, drawn, hockey, snapshot_of, unit
-from tests.test_end_to_end import indexer
+from tests.support.indexing import indexer
+from tests.support.pictures import drawn
+from tests.support.snapshots import HOCKEY, hockey, snapshot_of, unit
 
 
 def line(data: Path, **places: float) -> Snapshot:

@@ -11,8 +11,9 @@ from shared.index.product_table import ProductImage
 from shared.search.hits import Hit
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.verdicts import QueryKind
-from tests.conftest import HOCKEY, drawn
-from tests.test_end_to_end import indexer
+from tests.support.indexing import indexer
+from tests.support.pictures import drawn
+from tests.support.snapshots import HOCKEY
 
 
 def outcome(wanted: str, *answers: str) -> Outcome:

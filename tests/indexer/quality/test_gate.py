@@ -7,8 +7,9 @@ import pytest
 
 from indexer.quality.gate import objections
 from shared.snapshot.reader import Snapshot
-from tests.conftest import drawn, hockey, snapshot_of, unit
-from tests.test_end_to_end import indexer
+from tests.support.indexing import indexer
+from tests.support.pictures import drawn
+from tests.support.snapshots import hockey, snapshot_of, unit
 
 
 def made(data: Path, estimate: float, coverage: float = 1.0, products: int = 4, **found: float) -> Snapshot:

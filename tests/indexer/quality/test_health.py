@@ -24,15 +24,10 @@ from shared.index.product_table import ProductImage
 from shared.index.row_groups import RowGroups
 from shared.partition import Partition
 from shared.vectors.unit import normalise
-from tests.conftest import SHARED, ImageServer, drawn, html, needs_shared, not_found, plan, reply, run
-from tests.test_end_to_end import indexer
-
-
-def encoded(picture: Image.Image | np.ndarray, kind: str = "JPEG", quality: int = 90) -> bytes:
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    file = io.BytesIO()
-    image.save(file, kind, quality=quality)
-    return file.getvalue()
+from tests.support.image_server import ImageServer, html, not_found, reply
+from tests.support.indexing import indexer, plan, run
+from tests.support.pictures import drawn, encoded
+from tests.support.project import SHARED, needs_shared
 
 
 def plain(colour: int, size: tuple[int, int] = (200, 200)) -> np.ndarray:

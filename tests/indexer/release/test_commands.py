@@ -30,7 +30,10 @@ from shared.snapshot.reader import Snapshot
 from shared.snapshot.verify import verify
 from shared.storage.bucket import Bucket
 from shared.storage.files import digest_of
-from tests.conftest import HOCKEY, ROOT, drawn, free_port, hockey, hockey_in, often, snapshot_of, unit, until
+from tests.support.pictures import drawn
+from tests.support.project import ROOT, often
+from tests.support.server import free_port, until
+from tests.support.snapshots import HOCKEY, hockey, hockey_in, snapshot_of, unit
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 
@@ -323,7 +326,7 @@ def test_shipping_that_is_killed_leaves_the_old_snapshot_or_the_new(remote: Remo
 from pathlib import Path
 from rich.console import Console
 from indexer.release.commands import Shipping
-from tests.conftest import HOCKEY
+from tests.support.snapshots import HOCKEY
 print("started", flush=True)
 Shipping(HOCKEY, Path({str(here)!r})).ship(Console(), {f"{remote.login}:{there}"!r}, {remote.ssh!r})
 """

@@ -18,7 +18,7 @@ from shared.search.params import SearchParams
 from shared.search.search import similar_to_product
 from shared.snapshot.reader import Snapshot
 from shared.vectors.unit import normalise
-from tests.conftest import snapshot_of
+from tests.support.snapshots import snapshot_of
 
 VERDICTS = {
     "product": {"similar": 0.1, "variant": 0.5, "same": 0.8, "false_alarms": {}, "lost": 0.1, "fitted_on": "x"},

@@ -5,7 +5,7 @@ from typing import Any
 
 import schemathesis
 
-from tests.conftest import drawn
+from tests.support.pictures import drawn
 
 FILTERS = ["brand:ccm", "price:3..9", "brand:bauer;price:..12", 'brand:"nothing"']
 PICTURES = [base64.b64encode(drawn(seed)).decode() for seed in range(4)]

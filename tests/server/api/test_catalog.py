@@ -21,7 +21,8 @@ from shared.index.product_table import ProductImage, StoredTable, write_products
 from shared.snapshot.manifest import CatalogPart
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.writer import Draft, write_snapshot
-from tests.conftest import HOCKEY, drawn, hockey, unit
+from tests.support.pictures import drawn
+from tests.support.snapshots import HOCKEY, hockey, unit
 
 HOST = "https://cdn.example"
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.conftest import ROOT, serving, snapshot_of
-from tests.server.api.test_search import LEVELS
-from tests.server.test_app import vectors
+from tests.support.pictures import vectors
+from tests.support.project import ROOT
+from tests.support.server import serving
+from tests.support.snapshots import LEVELS, snapshot_of
 
 CASES = os.environ.get("CONTRACT_CASES", "30")
 

@@ -23,66 +23,24 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from flask.testing import FlaskClient
 
 from server.api.uploads import MOST_IMAGES
 from server.app import create_app
-from server.config import ServerConfig
 from server.fetching import catalog_images
-from server.serving.snapshots import Snapshots
-from shared.embedding.registry import load
 from shared.images.decode import decode
-from shared.images.views import square
-from shared.vectors.unit import normalise
-from tests.conftest import ROOT, ImageServer, drawn, free_port, serving, snapshot_of, stalled, until, wait_for
-from tests.server.inference.test_photo_queue import commands, master, parent_of
-
-KEY = "open sesame"
-ADMIN = {"Authorization": f"Bearer {KEY}"}
-BASE = "/v1/371/0341"
-
-
-def picture(seed: int) -> bytes:
-    return drawn(seed, (48, 48))
-
-
-def vectors(*seeds: int) -> np.ndarray:
-    pictures = np.stack([square(np.asarray(decode(picture(seed))), 64) for seed in seeds])
-    return normalise(load("colour_grid").embed(pictures))
+from tests.support.image_server import ImageServer, stalled
+from tests.support.live_client import ADMIN, BASE, KEY, Client, picture
+from tests.support.pictures import drawn, vectors
+from tests.support.processes import commands, workers
+from tests.support.project import ROOT
+from tests.support.server import free_port, serving, until, wait_for
+from tests.support.snapshots import snapshot_of
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    snapshot_of(tmp_path, [f"p{n}" for n in range(30)], vectors(*range(30)))
+    snapshot_of(tmp_path, [f"p{n}" for n in range(30)], vectors(*range(30), size=(48, 48)))
     return tmp_path
-
-
-class Client:
-    """Asks as an admin, of snapshots that look at once."""
-
-    def __init__(self, data: Path, image_url: str | None = None) -> None:
-        self.snapshots = Snapshots(data)
-        config = ServerConfig(data, admin_key=KEY, image_url=image_url)
-        self.http: FlaskClient = create_app(self.snapshots, config).test_client()
-
-    def ask(self, method: str, path: str, status: int = 200, **sent: Any) -> Any:
-        answer = self.http.open(BASE + path, method=method, headers=ADMIN, **sent)
-        assert answer.status_code == status, answer.data
-        if status != 200:
-            assert answer.mimetype == "application/problem+json"
-        self.snapshots.apply_changes()
-        return answer.get_json() if answer.mimetype == "application/json" else json.loads(answer.data)
-
-    def put(self, name: str, *seeds: int, status: int = 200, **more: Any) -> Any:
-        images = [{"image_id": f"i{seed}", "image_base64": base64.b64encode(picture(seed)).decode()} for seed in seeds]
-        return self.ask("PUT", f"/products/{quote(name, safe='')}", status, json={"images": images, **more})
-
-    def similar(self, name: str, k: int = 10) -> list[str]:
-        found = self.ask("GET", f"/products/{quote(name, safe='')}/similar?k={k}")["results"]
-        return [answer["product_id"] for answer in found]
-
-    def seen(self, seed: int, k: int = 1) -> list[str]:
-        return [answer["product_id"] for answer in self.ask("POST", f"/search?k={k}", data=picture(seed))["results"]]
 
 
 @pytest.fixture
@@ -329,17 +287,6 @@ def call(url: str, method: str = "GET", body: Any = None) -> tuple[int, Any]:
 def product(seed: int) -> dict[str, Any]:
     image = {"image_id": f"i{seed}", "image_base64": base64.b64encode(picture(seed)).decode()}
     return {"images": [image], "attributes": {"seed": str(seed)}}
-
-
-def workers(base: str) -> list[int]:
-    """The process ids of gunicorn's workers."""
-    told = str(master(base)).encode()
-    found = []
-    for pid, _ in commands():
-        with contextlib.suppress(OSError):
-            if parent_of(pid) == int(told):
-                found.append(pid)
-    return found
 
 
 @contextlib.contextmanager

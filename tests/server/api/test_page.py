@@ -29,7 +29,10 @@ from shared.snapshot.manifest import CatalogPart, Quality
 from shared.snapshot.verdicts import QueryKind, Verdicts
 from shared.snapshot.writer import Draft, write_snapshot
 from shared.vectors.unit import normalise
-from tests.conftest import HOCKEY, ImageServer, drawn, serving
+from tests.support.image_server import ImageServer
+from tests.support.pictures import drawn
+from tests.support.server import serving
+from tests.support.snapshots import HOCKEY
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright (pip install '.[dev]') is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")

@@ -15,12 +15,12 @@ from server.app import create_app
 from server.serving.snapshots import Snapshots
 from shared.partition import Partition
 from shared.snapshot.reader import Snapshot
-from tests.conftest import HOCKEY, drawn, snapshot_of
-from tests.server.test_app import problem, results, vectors
+from tests.support.answers import problem, results
+from tests.support.pictures import drawn, vectors
+from tests.support.snapshots import HOCKEY, LEVELS, snapshot_of
 
 AT = "/v1/371/0341"
 PHOTO = base64.b64encode(drawn(7)).decode()
-LEVELS = {"similar": 0.5, "variant": 0.7, "same": 0.9, "false_alarms": {"same": 0.1}, "lost": 0.0, "fitted_on": "x"}
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import pytest
 from server.fetching import catalog_images
 from server.fetching.catalog_images import CatalogImages
 from shared.errors import BadPicture
-from tests.conftest import ImageServer, drawn, reply, stalled
+from tests.support.image_server import ImageServer, reply, stalled
+from tests.support.pictures import drawn
 
 
 def refusal(image_url: str, image_id: str = "1") -> tuple[str, str]:

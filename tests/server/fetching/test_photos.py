@@ -22,8 +22,12 @@ from server.fetching.photos import Fetch, Safety, is_public
 from server.serving.snapshots import Snapshots
 from shared.errors import BadPicture, BadQuestion, Busy
 from shared.images.decode import MAX_BYTES
-from tests.conftest import SHARED, ImageServer, drawn, reply, snapshot_of, stalled, until
-from tests.server.test_app import results, vectors
+from tests.support.answers import results
+from tests.support.image_server import ImageServer, reply, stalled
+from tests.support.pictures import drawn, vectors
+from tests.support.project import SHARED
+from tests.support.server import until
+from tests.support.snapshots import snapshot_of
 
 LOOPBACK = ipaddress.ip_address("127.0.0.1")
 PUBLIC = ipaddress.ip_address("93.184.215.14")

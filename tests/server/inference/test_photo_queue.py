@@ -10,13 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -33,11 +30,14 @@ from server.serving.workers import Processes
 from shared.embedding.families.colour_grid import ColourGrid
 from shared.embedding.registry import load
 from shared.errors import Busy, NotReady
-from shared.images.decode import decode
-from shared.images.views import square
 from shared.snapshot.reader import Snapshot
 from shared.vectors.unit import normalise
-from tests.conftest import HOCKEY, ROOT, drawn, serving, snapshot_of, until
+from tests.support.answers import ask
+from tests.support.pictures import drawn, vectors
+from tests.support.processes import master, running, workers
+from tests.support.project import ROOT
+from tests.support.server import serving, until
+from tests.support.snapshots import HOCKEY, snapshot_of
 
 SEARCH = "/v1/371/0341/search?k=5"
 SIMILAR = "/v1/371/0341/products/p3/similar"
@@ -46,50 +46,8 @@ PHOTOS = [drawn(seed, (90, 90)) for seed in range(20)]
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    pictures = np.stack([square(np.asarray(decode(drawn(seed))), 64) for seed in range(30)])
-    snapshot_of(tmp_path, [f"p{n}" for n in range(30)], normalise(load("colour_grid").embed(pictures)))
+    snapshot_of(tmp_path, [f"p{n}" for n in range(30)], vectors(*range(30)))
     return tmp_path
-
-
-def ask(url: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes, Any]:
-    """Status, body and headers of an answer, whatever the status."""
-    request = urllib.request.Request(url, body, {"Content-Type": "image/jpeg", **headers})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read(), answer.headers
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read(), error.headers
-
-
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def master(base: str) -> int:
-    """The process id of the gunicorn master that serves there."""
-    asked = f"--bind\0{base.removeprefix('http://')}".encode()
-    pids = [pid for pid, line in commands() if asked in line]
-    return next(pid for pid in pids if parent_of(pid) not in pids)
-
-
-def commands() -> Iterator[tuple[int, bytes]]:
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            yield int(path.name), (path / "cmdline").read_bytes()
-
-
-def workers(base: str) -> list[int]:
-    """The process ids of its workers."""
-    found = master(base)
-    return [pid for pid, _ in commands() if parent_of(pid) == found]
-
-
-def running(pid: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 def test_photos_from_many_threads_get_the_answers_of_one_process(data: Path) -> None:

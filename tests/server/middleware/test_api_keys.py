@@ -8,14 +8,11 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from flask import Flask
 from flask.testing import FlaskClient
 
-from server.__main__ import main
 from server.app import create_app
 from server.config import ServerConfig
 from server.middleware.api_keys import Keys, read_keys
@@ -23,17 +20,13 @@ from server.middleware.auth import Auth
 from server.middleware.routes import Routes, require
 from server.serving.snapshots import Snapshots
 from shared.errors import ConfigError
-from tests.conftest import ROOT, serving, snapshot_of, unit
-from tests.server.inference.test_photo_queue import ask
-from tests.server.test_app import problem
+from tests.support.answers import ask, problem
+from tests.support.api_keys import bearing, command
+from tests.support.project import ROOT
+from tests.support.server import serving
+from tests.support.snapshots import snapshot_of, unit
 
 SIMILAR = "/v1/371/0341/products/p1/similar"
-
-
-def command(path: Path, *words: str) -> str:
-    done = CliRunner().invoke(main, ["keys", words[0], "--keys", str(path), *words[1:]], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.stdout.strip()
 
 
 @pytest.fixture
@@ -50,10 +43,6 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def client(data: Path, file: Path) -> Callable[[], FlaskClient]:
     return lambda: create_app(Snapshots(data), ServerConfig(data, keys=file)).test_client()
-
-
-def bearing(key: str) -> dict[str, Any]:
-    return {"headers": {"Authorization": f"Bearer {key}"}}
 
 
 def test_a_key_is_shown_once_and_its_file_has_only_its_hash(file: Path) -> None:

@@ -13,8 +13,8 @@ from server.config import ServerConfig
 from server.middleware.caching import WORTH_COMPRESSING
 from server.middleware.request_log import RequestLog
 from server.serving.snapshots import Snapshots
-from tests.conftest import snapshot_of, unit
-from tests.server.test_app import problem
+from tests.support.answers import problem
+from tests.support.snapshots import snapshot_of, unit
 
 SIMILAR = "/v1/371/0341/products/p1/similar"
 EVERY = [SIMILAR, SIMILAR + "?k=0", "/healthz", "/v1/indexes", "/nothing", "/v1/371/0341/search", SIMILAR + "?k=99"]

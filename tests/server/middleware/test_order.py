@@ -9,10 +9,9 @@ from server.app import create_app
 from server.config import ServerConfig
 from server.middleware.fast_path import RULE
 from server.serving.snapshots import Snapshots
-from tests.conftest import snapshot_of, unit
-from tests.server.middleware.test_api_keys import bearing, command
-from tests.server.telemetry.test_metrics import of, samples
-from tests.server.test_app import problem
+from tests.support.answers import of, problem, samples
+from tests.support.api_keys import bearing, command
+from tests.support.snapshots import snapshot_of, unit
 
 SIMILAR, SHOP = "/v1/371/0341/products/p1/similar", "https://shop.example"
 

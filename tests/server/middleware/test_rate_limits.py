@@ -16,11 +16,11 @@ from server.config import ServerConfig
 from server.middleware.rate_limits import Counts, parse_rate
 from server.serving.snapshots import Snapshots
 from shared.errors import ConfigError
-from tests.conftest import serving, snapshot_of, unit
-from tests.server.inference.test_photo_queue import ask, master
-from tests.server.middleware.test_api_keys import bearing, command
-from tests.server.telemetry.test_metrics import pids_below
-from tests.server.test_app import problem
+from tests.support.answers import ask, problem
+from tests.support.api_keys import bearing, command
+from tests.support.processes import workers
+from tests.support.server import serving
+from tests.support.snapshots import snapshot_of, unit
 
 SIMILAR = "/v1/371/0341/products/p1/similar"
 
@@ -94,10 +94,10 @@ def test_a_disk_that_is_full_stops_nobody(
 def test_all_workers_count_together(data: Path) -> None:
     found: list[int] = []
     with serving(data, 3, SIMILARITY_RATE="50/hour") as base:
-        workers = pids_below(master(base))
-        assert len(workers) == 3
-        for awake in workers:
-            others = [pid for pid in workers if pid != awake]
+        pids = workers(base)
+        assert len(pids) == 3
+        for awake in pids:
+            others = [pid for pid in pids if pid != awake]
             for pid in others:
                 os.kill(pid, signal.SIGSTOP)
             found += [ask(base + SIMILAR)[0] for _ in range(20)]

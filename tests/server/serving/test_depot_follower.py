@@ -29,7 +29,10 @@ from shared.partition import Partition
 from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.reader import Snapshot
 from shared.storage.bucket import Bucket
-from tests.conftest import HOCKEY, ROOT, drawn, free_port, hockey, hockey_in, often, snapshot_of, unit
+from tests.support.pictures import drawn
+from tests.support.project import ROOT, often
+from tests.support.server import free_port
+from tests.support.snapshots import HOCKEY, hockey, hockey_in, snapshot_of, unit
 
 NAME = str(HOCKEY)
 

@@ -5,19 +5,16 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from server.app import create_app
 from server.serving.snapshots import Snapshots
 from server.telemetry.logs import set_up_logs
-from shared.embedding.registry import load
-from shared.images.decode import decode
-from shared.images.views import square
-from shared.vectors.unit import normalise
-from tests.conftest import drawn, serving, snapshot_of
-from tests.server.inference.test_photo_queue import ask
-from tests.server.middleware.test_api_keys import command
+from tests.support.answers import ask
+from tests.support.api_keys import command
+from tests.support.pictures import drawn, vectors
+from tests.support.server import serving
+from tests.support.snapshots import snapshot_of
 
 SIMILAR, SEARCH = "/v1/371/0341/products/p1/similar", "/v1/371/0341/search"
 RULE = "/v1/<department>/<domain>/products/<id:product_id>/similar"
@@ -25,8 +22,7 @@ RULE = "/v1/<department>/<domain>/products/<id:product_id>/similar"
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    pictures = np.stack([square(np.asarray(decode(drawn(seed))), 64) for seed in range(20)])
-    snapshot_of(tmp_path, [f"p{n}" for n in range(20)], normalise(load("colour_grid").embed(pictures)))
+    snapshot_of(tmp_path, [f"p{n}" for n in range(20)], vectors(*range(20)))
     return tmp_path
 
 

@@ -9,47 +9,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
-from prometheus_client.parser import text_string_to_metric_families
 
 from server.app import create_app
 from server.config import ServerConfig
 from server.inference.photo_state import READY
 from server.serving.snapshots import Snapshots
-from shared.embedding.registry import load
-from shared.images.decode import decode
-from shared.images.views import square
 from shared.snapshot.reader import Snapshot
-from shared.vectors.unit import normalise
-from tests.conftest import HOCKEY, ROOT, drawn, serving, snapshot_of, until
-from tests.server.inference.test_photo_queue import ask, master, parent_of, running
+from tests.support.answers import Sample, ask, of, samples
+from tests.support.pictures import drawn, vectors
+from tests.support.processes import running, workers
+from tests.support.project import ROOT
+from tests.support.server import serving, until
+from tests.support.snapshots import HOCKEY, snapshot_of
 
 SIMILAR, SEARCH = "/v1/371/0341/products/p1/similar", "/v1/371/0341/search"
 RULE = "/v1/<department>/<domain>/products/<id:product_id>/similar"
-Sample = tuple[str, tuple[tuple[str, str], ...]]
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    pictures = np.stack([square(np.asarray(decode(drawn(seed))), 64) for seed in range(20)])
-    vectors = normalise(load("colour_grid").embed(pictures))
-    snapshot_of(tmp_path, [f"p{n}" for n in range(20)], vectors, quality={"estimate": 0.5})
+    snapshot_of(tmp_path, [f"p{n}" for n in range(20)], vectors(*range(20)), quality={"estimate": 0.5})
     return tmp_path
 
 
 @pytest.fixture
 def client(data: Path) -> FlaskClient:
     return create_app(Snapshots(data), ServerConfig(data, depot="file:///x")).test_client()
-
-
-def samples(text: str) -> dict[Sample, float]:
-    families = text_string_to_metric_families(text)
-    return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
-
-
-def of(found: dict[Sample, float], name: str, **labels: str) -> float:
-    """The sum of a metric's samples with these labels."""
-    wanted = set(labels.items())
-    return sum(value for (known, has), value in found.items() if known == name and wanted <= set(has))
 
 
 def test_a_request_is_counted_once_by_its_rule_whichever_way_it_went(client: FlaskClient) -> None:
@@ -128,18 +113,13 @@ def test_all_processes_of_a_server_are_summed_up_and_the_dead_keep_their_counts(
         for stage in ("decode", "queue", "embed", "search"):
             assert of(counted(), "similarity_stage_seconds_count", stage=stage) == 3, stage
         assert of(counted(), "similarity_workers") == 2
-        before = pids_below(master(base))
+        before = workers(base)
         for pid in before:
             os.kill(pid, signal.SIGKILL)
         until(lambda: not any(map(running, before)))
         until(lambda: ask(base + "/readyz")[0] == 200 and of(counted(), "similarity_workers") == 2)
         assert of(counted(), "similarity_request_seconds_count", route=RULE, status="200") == 40
         assert of(counted(), "similarity_stage_seconds_count", stage="embed") == 3
-
-
-def pids_below(parent: int) -> list[int]:
-    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
-    return [pid for pid in pids if running(pid) and parent_of(pid) == parent]
 
 
 def test_the_dashboard_asks_for_what_is_exposed(client: FlaskClient) -> None:

@@ -12,8 +12,9 @@ from server.config import ServerConfig
 from server.serving.snapshots import Snapshots
 from server.telemetry.tracing import trace
 from shared.errors import ConfigError
-from tests.conftest import serving, snapshot_of, unit, until
-from tests.server.inference.test_photo_queue import ask
+from tests.support.answers import ask
+from tests.support.server import serving, until
+from tests.support.snapshots import snapshot_of, unit
 
 SIMILAR = "/v1/371/0341/products/p1/similar"
 RULE = "/v1/<department>/<domain>/products/<id:product_id>/similar"

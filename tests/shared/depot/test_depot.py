@@ -33,18 +33,10 @@ from shared.snapshot.verify import verify
 from shared.storage.bucket import Advance, Bucket
 from shared.storage.buckets import open_bucket
 from shared.vectors.unit import normalise
-from tests.conftest import (
-    HOCKEY,
-    ROOT,
-    THOROUGH,
-    hockey,
-    hockey_in,
-    no_larger_than,
-    often,
-    s3_server,
-    snapshot_of,
-    unit,
-)
+from tests.support.processes import no_larger_than
+from tests.support.project import ROOT, THOROUGH, often
+from tests.support.s3 import s3_server
+from tests.support.snapshots import HOCKEY, hockey, hockey_in, snapshot_of, unit
 
 LATEST = "snapshots/371/0341/LATEST"
 # Does one thing to a depot in a process of its own, and dies (SIGKILL) when the n-th call to the bucket is reached.

@@ -22,7 +22,8 @@ from shared.errors import ModelError
 from shared.images.decode import decode
 from shared.images.views import square
 from shared.vectors.unit import fuse, normalise, usable
-from tests.conftest import ROOT, SHARED, drawn, needs_shared
+from tests.support.pictures import drawn
+from tests.support.project import ROOT, SHARED, needs_shared
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,4 @@
 import csv
-import io
 import struct
 import subprocess
 import sys
@@ -14,13 +13,8 @@ from shared.images.crop import Crop
 from shared.images.decode import Decoded, Picture, decode, decode_sized
 from shared.images.views import square, views, views_edge
 from shared.refusals import Kind, Refusal
-from tests.conftest import SHARED, drawn, needs_shared
-
-
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
+from tests.support.pictures import drawn, encoded
+from tests.support.project import SHARED, needs_shared
 
 
 def picture(data: bytes, crop: Crop | None = None, edge: int = images.MAX_EDGE) -> Picture:
@@ -44,14 +38,14 @@ def scene() -> Image.Image:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])
 def test_each_format_decodes(kind: str) -> None:
-    found = picture(saved(scene(), kind))
+    found = picture(encoded(scene(), kind))
     assert found.shape == (60, 120, 3)
     assert found.dtype == np.uint8
     assert np.abs(found[30, 10].astype(int) - (200, 30, 30)).max() < 30
 
 
 def test_mpo_decodes_its_first_picture() -> None:
-    data = saved(scene(), "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
+    data = encoded(scene(), "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
     assert picture(data).shape == (60, 120, 3)
 
 
@@ -64,7 +58,7 @@ def test_every_exif_orientation_comes_out_upright(kind: str, orientation: int) -
     image = scene().transpose(stored[orientation]) if orientation > 1 else scene()
     exif = Image.Exif()
     exif[0x0112] = orientation
-    found = picture(saved(image, kind, exif=exif))
+    found = picture(encoded(image, kind, exif=exif))
     assert np.abs(found.astype(int) - np.asarray(scene()).astype(int)).mean() < 5
 
 
@@ -72,25 +66,25 @@ def test_every_exif_orientation_comes_out_upright(kind: str, orientation: int) -
 def test_transparent_is_white(mode: str) -> None:
     image = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
     image.paste((255, 0, 0, 255), (0, 0, 20, 40))
-    found = picture(saved(image.convert(mode), "PNG"))
+    found = picture(encoded(image.convert(mode), "PNG"))
     assert (found[20, 30] == 255).all()
     assert not (found[20, 10] == 255).all()
 
 
 def test_16_bit_grey_keeps_its_tones() -> None:
     ramp = np.linspace(0, 65535, 256, dtype=np.uint16)[None].repeat(8, axis=0)
-    found = picture(saved(Image.fromarray(ramp), "PNG"))
+    found = picture(encoded(Image.fromarray(ramp), "PNG"))
     assert np.abs(found[4, :, 0].astype(int) - np.arange(256)).max() <= 1
 
 
 def test_cmyk_and_grey() -> None:
-    assert np.abs(picture(saved(scene().convert("CMYK"), "JPEG"))[30, 10].astype(int) - (200, 30, 30)).max() < 40
-    assert picture(saved(scene().convert("L"), "JPEG")).shape == (60, 120, 3)
+    assert np.abs(picture(encoded(scene().convert("CMYK"), "JPEG"))[30, 10].astype(int) - (200, 30, 30)).max() < 40
+    assert picture(encoded(scene().convert("L"), "JPEG")).shape == (60, 120, 3)
 
 
 def test_large_pictures_are_reduced() -> None:
-    assert picture(saved(scene().resize((4000, 2000)), "JPEG")).shape == (512, 1024, 3)
-    assert picture(saved(scene().convert("P").resize((2000, 4000)), "PNG")).shape == (1024, 512, 3)
+    assert picture(encoded(scene().resize((4000, 2000)), "JPEG")).shape == (512, 1024, 3)
+    assert picture(encoded(scene().convert("P").resize((2000, 4000)), "PNG")).shape == (1024, 512, 3)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +102,7 @@ def test_large_pictures_are_reduced() -> None:
     ],
 )
 def test_a_jpeg_is_decoded_to_what_is_needed(size: tuple[int, int], edge: int, shape: tuple[int, int]) -> None:
-    found = decode_sized(saved(scene().resize(size), "JPEG"), edge=edge)
+    found = decode_sized(encoded(scene().resize(size), "JPEG"), edge=edge)
     assert isinstance(found, Decoded)
     assert found.picture.shape == (*shape, 3)
     assert (found.width, found.height) == size
@@ -116,8 +110,8 @@ def test_a_jpeg_is_decoded_to_what_is_needed(size: tuple[int, int], edge: int, s
 
 def test_other_formats_are_shrunk_towards_what_is_needed() -> None:
     for kind in ("PNG", "WEBP", "GIF"):
-        assert picture(saved(scene().resize((1600, 800)), kind), edge=348).shape == (267, 534, 3)
-        assert picture(saved(scene().resize((600, 300)), kind), edge=348).shape == (300, 600, 3)
+        assert picture(encoded(scene().resize((1600, 800)), kind), edge=348).shape == (267, 534, 3)
+        assert picture(encoded(scene().resize((600, 300)), kind), edge=348).shape == (300, 600, 3)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -130,17 +124,17 @@ def test_of_a_crop_as_much_is_decoded_as_its_own_pixels_need(orientation: int) -
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = upright.transpose(stored[orientation]) if orientation > 1 else upright
-    found = decode_sized(saved(image, "JPEG", exif=exif, quality=95), Crop(200, 300, 1000, 400), 250)
+    found = decode_sized(encoded(image, "JPEG", exif=exif, quality=95), Crop(200, 300, 1000, 400), 250)
     assert isinstance(found, Decoded)
     assert (found.width, found.height) == (2000, 1500)
     assert found.picture.shape == (100, 250, 3)
     wanted = np.asarray(upright.crop((200, 300, 1200, 700)).reduce(4), int)
     assert np.abs(found.picture - wanted).mean() < 4
-    assert picture(saved(image, "JPEG", exif=exif), Crop(200, 300, 400, 200), 250).shape == (200, 400, 3)
+    assert picture(encoded(image, "JPEG", exif=exif), Crop(200, 300, 400, 200), 250).shape == (200, 400, 3)
 
 
 def test_the_smallest_view_has_the_pixels_that_it_needs() -> None:
-    photo = picture(saved(scene().resize((4640, 2320)), "JPEG"), edge=views_edge(348, 2))
+    photo = picture(encoded(scene().resize((4640, 2320)), "JPEG"), edge=views_edge(348, 2))
     assert photo.shape == (290, 580, 3)
     assert views(photo, 348).shape == (4, 348, 348, 3)
     assert int(0.6 * photo.shape[1]) == 348
@@ -160,9 +154,9 @@ def test_a_jpeg_that_cannot_be_decoded_to_less_is_decoded_whole() -> None:
         (b"<html></html>", Kind.UNSUPPORTED_FORMAT),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", Kind.UNSUPPORTED_FORMAT),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", Kind.UNSUPPORTED_FORMAT),
-        (saved(scene(), "TIFF"), Kind.UNSUPPORTED_FORMAT),
-        (saved(scene(), "JPEG")[:400], Kind.BAD_IMAGE),
-        (saved(scene(), "PNG")[:60], Kind.BAD_IMAGE),
+        (encoded(scene(), "TIFF"), Kind.UNSUPPORTED_FORMAT),
+        (encoded(scene(), "JPEG")[:400], Kind.BAD_IMAGE),
+        (encoded(scene(), "PNG")[:60], Kind.BAD_IMAGE),
         (b"\xff\xd8\xff" + b"junk" * 99, Kind.BAD_IMAGE),
         (drawn(1) + bytes(images.MAX_BYTES), Kind.TOO_LARGE),
     ],
@@ -178,11 +172,11 @@ def test_a_pixel_bomb_is_refused_by_its_header() -> None:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
     bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
     assert refused(bomb) == Kind.TOO_MANY_PIXELS
-    assert refused(saved(Image.new("1", (5001, 5001)), "PNG")) == Kind.TOO_MANY_PIXELS
+    assert refused(encoded(Image.new("1", (5001, 5001)), "PNG")) == Kind.TOO_MANY_PIXELS
 
 
 def test_a_broken_exif_block_does_not_cost_the_picture() -> None:
-    data = saved(scene(), "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
+    data = encoded(scene(), "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
     assert picture(data).shape == (60, 120, 3)
 
 

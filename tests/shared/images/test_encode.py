@@ -6,7 +6,7 @@ from PIL import Image
 from shared.images.decode import decode
 from shared.images.encode import jpeg, thumbnail
 from shared.refusals import Kind, Refusal
-from tests.conftest import drawn
+from tests.support.pictures import drawn
 
 
 def test_an_array_and_an_image_become_the_same_jpeg() -> None:

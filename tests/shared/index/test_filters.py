@@ -19,7 +19,7 @@ from shared.search.search import similar_to_product, similar_to_query, similar_t
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.verdicts import Verdict
 from shared.vectors.unit import normalise
-from tests.conftest import snapshot_of, unit
+from tests.support.snapshots import catalog, snapshot_of, unit
 
 ROWS: list[dict[str, str]] = [
     {"brand": "CCM", "price": "19.99", "in stock": "True", "note": 'a "b", c'},
@@ -125,22 +125,6 @@ def test_a_mask_is_computed_once_and_cannot_be_changed() -> None:
     assert columns.mask(wanted) is mask
     with pytest.raises(ValueError, match="read-only"):
         mask[0] = False
-
-
-def catalog(seed: int, count: int) -> tuple[list[str], list[dict[str, str]]]:
-    """Products with 1 to 4 images, whose attributes differ by image."""
-    dice = random.Random(seed)
-    products = [f"p{n}" for n in range(count) for _ in range(dice.randint(1, 4))]
-    rows = [
-        {
-            "brand": dice.choice(["CCM", "Bauer", "Warrior", ""]),
-            "price": dice.choice(["", *map(str, range(0, 200, 5)), "19.99"]),
-            "code": str(dice.randrange(count)),
-            "view": dice.choice(["front", "side"]),
-        }
-        for _ in products
-    ]
-    return products, rows
 
 
 def any_filter(dice: random.Random, count: int) -> tuple[str, Any]:

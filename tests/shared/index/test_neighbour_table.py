@@ -9,7 +9,7 @@ from shared.vectors.kmeans import centres, nearest_centre, reach
 from shared.vectors.recall import GroundTruth
 from shared.vectors.top_k import best_products
 from shared.vectors.unit import Vectors, normalise
-from tests.shared.search.test_search import crowd
+from tests.support.snapshots import crowd
 
 
 def plain(scores: Vectors, owners: np.ndarray, without: int, k: int) -> list[tuple[int, float]]:

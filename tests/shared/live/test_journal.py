@@ -12,7 +12,9 @@ import pytest
 
 from shared.errors import NotKept, UnknownProduct
 from shared.live.journal import Journal, LiveImage, Pins
-from tests.conftest import HOCKEY, ROOT, no_larger_than
+from tests.support.processes import no_larger_than
+from tests.support.project import ROOT
+from tests.support.snapshots import HOCKEY
 
 # Puts products with two images each, for ever, and says so each time.
 WRITER = """

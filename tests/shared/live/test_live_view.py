@@ -15,7 +15,7 @@ from shared.search.params import SearchParams
 from shared.search.search import similar_to_product, similar_to_vectors
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.view import SnapshotView
-from tests.conftest import HOCKEY, snapshot_of, unit
+from tests.support.snapshots import HOCKEY, snapshot_of, unit
 
 NETWORK = "colour_grid"
 

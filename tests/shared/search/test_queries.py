@@ -1,6 +1,5 @@
 """What asks: products, photos, parts of photos, several of them; all partitions; and why an answer is one."""
 
-import io
 import random
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from shared.embedding.registry import load
 from shared.errors import BadPicture, BadQuestion, UnknownProduct
 from shared.images.crop import Crop
 from shared.images.decode import decode
-from shared.images.views import VIEWS, square, views
+from shared.images.views import VIEWS, views
 from shared.index.filters import parse
 from shared.partition import Partition
 from shared.refusals import Kind, Refusal
@@ -24,9 +23,9 @@ from shared.search.search import similar_to_photo, similar_to_product, similar_t
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.verdicts import Verdict
 from shared.vectors.unit import normalise
-from tests.conftest import drawn, snapshot_of, unit
-from tests.shared.index.test_filters import catalog
-from tests.shared.snapshot.test_golden import FOLDERS, KEY
+from tests.support.golden import FOLDERS, KEY
+from tests.support.pictures import drawn, encoded, vectors
+from tests.support.snapshots import catalog, snapshot_of, unit
 
 A, B, C = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
 
@@ -111,10 +110,9 @@ def test_an_explanation_names_the_view_that_matches_best(folder: Path) -> None:
     inner = np.asarray(decode(drawn(7)))
     photo = np.random.default_rng(0).integers(0, 256, (106, 106, 3), np.uint8)
     photo[21:85, 21:85] = inner
-    file = io.BytesIO()
-    Image.fromarray(photo).save(file, "PNG")
+    data = encoded(photo, "PNG")
     embedder = snapshot.load_embedder()
-    example = photo_query(snapshot, embedder, file.getvalue())
+    example = photo_query(snapshot, embedder, data)
     found = similar_to_query(snapshot, example)
     why = explain(snapshot, found, example)
     assert ids(found[:1]) == ["p7"]
@@ -176,14 +174,13 @@ def test_a_crop_is_of_the_upright_picture(kind: str, orientation: int) -> None:
     turn = turns[orientation - 1]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    file = io.BytesIO()
-    (image.transpose(turn) if turn is not None else image).save(file, kind, exif=exif)
+    data = encoded(image.transpose(turn) if turn is not None else image, kind, exif=exif)
     for crop in ("0.5,0.5,0.5,0.5", "100,150,100,150"):
-        part = decode(file.getvalue(), Crop.parse(crop))
+        part = decode(data, Crop.parse(crop))
         assert isinstance(part, np.ndarray)
         assert part.shape == (150, 100, 3)
         assert abs(part[10:-10, 10:-10].astype(int) - (0, 0, 200)).max() < 40
-    refused = decode(file.getvalue(), Crop.parse("100,150,101,150"))
+    refused = decode(data, Crop.parse("100,150,101,150"))
     assert isinstance(refused, Refusal)
     assert refused.kind is Kind.BAD_CROP
 
@@ -192,25 +189,22 @@ def test_a_small_crop_of_a_large_photo_keeps_its_pixels() -> None:
     """The whole photo would be shrunk to a quarter first."""
     large = np.full((4000, 4000, 3), 255, np.uint8)
     large[1000:1256, 1000:1256] = np.asarray(decode(drawn(3, (256, 256), "PNG")))
-    file = io.BytesIO()
-    Image.fromarray(large).save(file, "PNG")
-    part = decode(file.getvalue(), Crop.parse("1000,1000,256,256"))
+    data = encoded(large, "PNG")
+    part = decode(data, Crop.parse("1000,1000,256,256"))
     assert np.array_equal(np.asarray(part), np.asarray(decode(drawn(3, (256, 256), "PNG"))))
 
 
 def test_a_cropped_photo_asks_for_what_is_in_the_crop(tmp_path: Path) -> None:
-    pictures = np.stack([square(np.asarray(decode(drawn(seed))), 64) for seed in range(6)])
     embedder = load("colour_grid")
-    snapshot = snapshot_of(tmp_path, [f"p{n}" for n in range(6)], normalise(embedder.embed(pictures)))
+    snapshot = snapshot_of(tmp_path, [f"p{n}" for n in range(6)], vectors(*range(6)))
     both = np.concatenate([np.asarray(decode(drawn(1))), np.asarray(decode(drawn(4)))], axis=1)
-    file = io.BytesIO()
-    Image.fromarray(both).save(file, "PNG")
+    data = encoded(both, "PNG")
     for crop, wanted in (("0,0,0.5,1", "p1"), ("64,0,64,64", "p4")):
-        found = similar_to_query(snapshot, photo_query(snapshot, embedder, file.getvalue(), Crop.parse(crop)))
+        found = similar_to_query(snapshot, photo_query(snapshot, embedder, data, Crop.parse(crop)))
         assert ids(found[:1]) == [wanted]
         assert found[0].score > 0.99
     with pytest.raises(BadPicture) as caught:
-        photo_query(snapshot, embedder, file.getvalue(), Crop.parse("0,0,500,500"))
+        photo_query(snapshot, embedder, data, Crop.parse("0,0,500,500"))
     assert caught.value.kind == "bad_crop"
     assert ids(similar_to_photo(snapshot, embedder, drawn(2))[:1]) == ["p2"]
 

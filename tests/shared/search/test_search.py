@@ -16,7 +16,7 @@ from shared.search import search as similar
 from shared.search.params import SearchParams
 from shared.search.search import similar_to_photo, similar_to_product, similar_to_vectors
 from shared.vectors.unit import normalise
-from tests.conftest import snapshot_of, unit
+from tests.support.snapshots import crowd, snapshot_of, unit
 
 A, B, C = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
 
@@ -32,13 +32,6 @@ def brute_force(products: list[str], vectors: np.ndarray, queries: np.ndarray, k
     best.pop(without, None)
     order = {product: at for at, product in enumerate(dict.fromkeys(products))}
     return sorted(best, key=lambda product: (-best[product], order[product]))[:k]
-
-
-def crowd(count: int = 300, seed: int = 0) -> tuple[list[str], np.ndarray]:
-    """Products with 1 to 5 images each; coarse values, so that there are many ties."""
-    rng = np.random.default_rng(seed)
-    products = [f"p{number}" for number in range(count) for _ in range(rng.integers(1, 6))]
-    return products, unit(*(rng.integers(-1, 2, (len(products), 4)) + np.array([0, 0, 0, 0.5])))
 
 
 def test_a_product_counts_once_by_its_best_image(tmp_path: Path) -> None:

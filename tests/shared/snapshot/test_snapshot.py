@@ -23,12 +23,15 @@ from shared.snapshot.reader import Snapshot
 from shared.snapshot.verify import verify
 from shared.storage import files
 from shared.storage.files import replace_atomically
-from tests.conftest import HOCKEY, ROOT, drawn, hockey, no_larger_than, often, snapshot_of, unit
+from tests.support.pictures import drawn
+from tests.support.processes import no_larger_than
+from tests.support.project import ROOT, often
+from tests.support.snapshots import HOCKEY, hockey, snapshot_of, unit
 
 VECTORS = unit([1, 0, 0], [0, 1, 0], [0, 1, 1])
 WRITER = """
 import sys; from pathlib import Path; import numpy as np
-from tests.conftest import snapshot_of
+from tests.support.snapshots import snapshot_of
 from shared.vectors.unit import normalise
 vectors = normalise(np.random.default_rng(int(sys.argv[2])).normal(size=(700, 64)).astype(np.float32))
 snapshot_of(Path(sys.argv[1]), [f"p{n}" for n in range(700)], vectors)

@@ -10,7 +10,7 @@ from shared.errors import BadQuestion
 from shared.search.params import SearchParams
 from shared.search.search import diversified, similar_to_product, similar_to_vectors
 from shared.snapshot.verdicts import Verdicts, evidence
-from tests.conftest import snapshot_of, unit
+from tests.support.snapshots import snapshot_of, unit
 
 LEVELS = Verdicts(0.2, 0.5, 0.9, {"similar": 0.4, "variant": 0.2, "same": 0.05}, 0.1, "by hand")
 

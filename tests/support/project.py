@@ -1,0 +1,18 @@
+"""Where the project and the shared material are, and how thorough the tests are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared"
+
+# `make test THOROUGH=1` tries what may fail at any moment as often as one must to trust it: a quarter of an hour more.
+THOROUGH = bool(os.environ.get("THOROUGH"))
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared test material is not on this machine")
+
+
+def often(times: int, otherwise: int) -> int:
+    """How often to try: so many times when it is to be thorough."""
+    return times if THOROUGH else otherwise
