@@ -21,7 +21,7 @@ from tests.support.image_server import ImageServer, not_found
 from tests.support.indexing import indexer
 from tests.support.pictures import disc, drawn
 from tests.support.project import ROOT
-from tests.support.server import serving
+from tests.support.server import serving, until
 from tests.support.snapshots import hockey, snapshot_of, unit
 
 KEY = "images/data/pixlIDs_domain_id_0341_dpt_num_department_371000.gz"
@@ -70,9 +70,7 @@ def test_from_catalog_in_s3_to_answers_over_http(
         assert index["products"] == 23
         # a new snapshot is served without a restart
         snapshot_of(tmp_path, ["x", "y"], unit([1, 0], [0, 1]))
-        end = time.monotonic() + 10
-        while ask(f"{base}/v1/indexes")["indexes"][0]["products"] != 2:
-            assert time.monotonic() < end
+        until(lambda: ask(f"{base}/v1/indexes")["indexes"][0]["products"] == 2)
 
 
 def test_images_leaves_the_pictures_named_as_the_first_library_did(cdn: ImageServer, tmp_path: Path) -> None:

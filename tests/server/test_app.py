@@ -5,7 +5,6 @@ import io
 import json
 import random
 import re
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from server.api import search as search_module
 from server.api.photo_body import MAX_BODY
 from server.app import create_app
+from server.inference import networks
 from server.middleware.fast_path import FastPath
+from server.serving import served_partition
 from server.serving.snapshots import Snapshots
 from shared.embedding.families.colour_grid import ColourGrid
 from shared.partition import Partition
@@ -26,6 +28,7 @@ from shared.snapshot.reader import Snapshot
 from tests.support.answers import problem, results
 from tests.support.pictures import drawn, vectors
 from tests.support.project import SHARED, needs_shared
+from tests.support.server import until
 from tests.support.snapshots import HOCKEY, hockey, snapshot_of
 
 ODD = ["a/b", "../x", "é ü", "😀", "%2e%2e", "a?b#c", "//", "x" * 9000, "a\nb"]
@@ -199,7 +202,7 @@ def test_other_methods(client: FlaskClient, method: str) -> None:
 
 
 def test_a_fault_of_ours_is_a_problem_too(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.api.search.similar_to_product", lambda *_: 1 / 0)
+    monkeypatch.setattr(search_module, "similar_to_product", lambda *_: 1 / 0)
     detail = problem(client.get("/v1/371/0341/products/p1/similar"), 500)["detail"]
     assert "division" not in detail
 
@@ -208,9 +211,7 @@ def test_state(client: FlaskClient) -> None:
     (index,) = client.get("/v1/indexes").get_json()["indexes"]
     assert (index["department"], index["domain"], index["products"]) == ("371", "0341", 30 + len(ODD))
     assert client.get("/healthz").get_json() == {"status": "alive"}
-    deadline = time.monotonic() + 10
-    while client.get("/readyz").status_code != 200:
-        assert time.monotonic() < deadline
+    until(lambda: client.get("/readyz").status_code == 200)
     assert client.get("/readyz").get_json()["photo_search"] == {"371/0341": "ready"}
 
 
@@ -249,7 +250,7 @@ def test_a_new_snapshot_is_swapped_in_and_a_bad_one_refused(data: Path, caplog: 
 
 
 def test_a_snapshot_seen_half_copied_serves_when_it_is_whole(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.serving.served_partition._RETRY_SECONDS", 0)
+    monkeypatch.setattr(served_partition, "_RETRY_SECONDS", 0)
     path = Snapshot.current(data, HOCKEY).folder / "index.faiss"
     whole = path.read_bytes()
     path.unlink()
@@ -307,9 +308,12 @@ def test_a_snapshot_whose_network_cannot_be_had_is_refused(data: Path, monkeypat
     with monkeypatch.context() as newer:
         newer.setattr(ColourGrid, "spec", replace(ColourGrid.spec, fingerprint="of another version"))
         other = snapshot_of(data, ["p1", "p2"], vectors(1, 98)).id
-    for _ in range(20):
+
+    def refused() -> str:
         snapshots.refresh()
-        time.sleep(0.02)
+        return snapshots.refused.get("371/0341", "")
+
+    until(refused)
     assert snapshots.get("371/0341").id == before
     assert f"Photos cannot be searched with the snapshot {other}: " in snapshots.refused["371/0341"]
     assert "this host has" in snapshots.refused["371/0341"]
@@ -325,7 +329,7 @@ def test_a_network_that_failed_is_tried_again(data: Path, monkeypatch: pytest.Mo
         problem(client.post(SEARCH, data=drawn(1)), 503)
     snapshots.refresh()
     problem(client.post(SEARCH, data=drawn(1)), 503)
-    monkeypatch.setattr("server.inference.networks._RETRY_SECONDS", 0)
+    monkeypatch.setattr(networks, "_RETRY_SECONDS", 0)
     snapshots.refresh()
     assert client.post(SEARCH, data=drawn(1)).status_code == 200
 

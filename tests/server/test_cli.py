@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import tempfile
+import webbrowser
 from pathlib import Path
 
 import pytest
@@ -53,8 +55,8 @@ def test_json_is_what_the_server_answers(data: Path) -> None:
 @pytest.mark.parametrize("question", ["similar", "search"])
 def test_a_page_of_pictures_is_opened(data: Path, question: str, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("server.cli.webbrowser.open", opened.append)
-    monkeypatch.setattr("tempfile.tempdir", str(data))
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr(tempfile, "tempdir", str(data))
     ask(data, question, "371/0341", "p3" if question == "similar" else str(data / "photo.jpg"), "--open")
     (url,) = opened
     page = Path(url.removeprefix("file://")).read_text()

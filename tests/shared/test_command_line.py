@@ -1,5 +1,7 @@
 """What every command line does: a default command, and one sentence for an error that is meant for people."""
 
+import sys
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -45,7 +47,7 @@ def failing(error: Exception) -> click.Command:
 
 @pytest.fixture(autouse=True)
 def _no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["fail"])
+    monkeypatch.setattr(sys, "argv", ["fail"])
 
 
 def test_an_error_for_people_is_one_sentence_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:

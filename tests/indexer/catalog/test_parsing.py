@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from indexer.catalog import parsing
 from indexer.catalog.parsing import Catalog, folder_rows, parse_catalog
 from shared.errors import CatalogError
 from shared.refusals import Kind
@@ -89,7 +90,7 @@ def test_a_bad_file_is_one_error_that_names_file_and_reason(data: bytes, named: 
 
 
 def test_a_gzip_bomb_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.catalog.parsing.MAX_TEXT", 10_000_000)
+    monkeypatch.setattr(parsing, "MAX_TEXT", 10_000_000)
     with pytest.raises(CatalogError, match="more than 10,000,000 bytes"):
         parse(gzip.compress(bytes(200_000_000), 9))
 

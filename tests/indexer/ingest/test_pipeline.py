@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from indexer.catalog.parsing import parse_catalog
+from indexer.ingest import cache as cache_module
 from indexer.ingest.cache import Cache
 from indexer.ingest.download import Validators
 from indexer.ingest.pipeline import BATCH, fetch_images
@@ -288,7 +289,7 @@ def test_two_runs_share_the_cache(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_is_read_in_blocks_and_in_the_order_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.ingest.cache._BLOCK", 2)
+    monkeypatch.setattr(cache_module, "_BLOCK", 2)
     names = list("abcde")
     with Cache(tmp_path) as cache:
         cache.put_vectors("n", names, np.arange(10, dtype=np.float32).reshape(5, 2))

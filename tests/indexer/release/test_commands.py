@@ -24,6 +24,7 @@ from indexer.__main__ import main
 from indexer.release import commands, ship
 from shared.depot.depot import Latest
 from shared.errors import ConfigError, DepotError, SnapshotError
+from shared.snapshot import directory
 from shared.snapshot.lease import Lease
 from shared.snapshot.manifest import Manifest
 from shared.snapshot.reader import Snapshot
@@ -266,7 +267,7 @@ def test_a_shipped_snapshot_waits_for_who_is_choosing_there(tmp_path: Path, monk
 
     shipped: list[subprocess.Popen[bytes]] = []
     with monkeypatch.context() as watched:
-        watched.setattr("shared.snapshot.directory.verify", slow)
+        watched.setattr(directory, "verify", slow)
         assert there.go_back(old) == old
     assert shipped[0].wait(10) == 0
     assert (there.current(), there.previous()) == (new, old)

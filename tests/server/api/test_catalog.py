@@ -237,7 +237,7 @@ def test_the_hosts_of_pictures_are_known(tmp_path: Path) -> None:
     assert listing.origins == ["http://other.example:8080", HOST]
 
 
-def test_a_large_catalog_is_read_once_and_quickly(tmp_path: Path) -> None:
+def test_a_large_catalog_is_read_once(tmp_path: Path) -> None:
     count = 20_000
     write_products([image(f"p{n}", n, name=f"thing {n % 97} {n}") for n in range(count)], tmp_path)
     listing = TableListing(StoredTable(tmp_path))

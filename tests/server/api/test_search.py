@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
+from server.api import search
 from server.app import create_app
 from server.serving.snapshots import Snapshots
 from shared.partition import Partition
+from shared.search import queries
 from shared.snapshot.reader import Snapshot
 from tests.support.answers import problem, results
 from tests.support.pictures import drawn, vectors
@@ -221,7 +223,7 @@ def test_a_batch_is_1_to_100_questions(client: FlaskClient, body: Any) -> None:
 
 
 def test_a_fault_of_ours_costs_only_its_own_question(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.api.search.similar_to_query", lambda *_: 1 / 0)
+    monkeypatch.setattr(search, "similar_to_query", lambda *_: 1 / 0)
     sent = {"questions": [{"image_base64": PHOTO}, {"product_id": "p1"}]}
     wrong, right = client.post(f"{AT}/batch", json=sent).get_json()["answers"]
     assert wrong["problem"]["status"] == 500
@@ -265,7 +267,7 @@ def test_the_photos_of_batches_leave_turns_for_others(data: Path, monkeypatch: p
             at_once -= 1
         return np.ones((1, 49), np.float32)
 
-    monkeypatch.setattr("shared.search.queries.embed_views", slowly)
+    monkeypatch.setattr(queries, "embed_views", slowly)
     sent = {"questions": [{"image_base64": PHOTO}] * 20}
     threads = [
         threading.Thread(target=client.application.test_client().post, args=(f"{AT}/batch",), kwargs={"json": sent})

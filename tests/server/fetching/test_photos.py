@@ -283,7 +283,7 @@ def test_what_a_host_does_wrong_ends_in_time(
     cdn.answers["/x"] = answer
     began = time.monotonic()
     assert kind(fetcher(cdn, "cdn.example", seconds=1.0), f"http://cdn.example:{urlsplit(cdn.url).port}/x") == expected
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8  # what dribbles would take 10
 
 
 def test_a_compressed_body_is_not_unpacked(cdn: ImageServer) -> None:

@@ -19,19 +19,22 @@ import pytest
 
 from server.app import create_app
 from server.config import ServerConfig
+from server.serving import depot_follower
 from server.serving.depot_follower import Follower, coming, looked_at, problems
 from server.serving.reload_signal import ReloadSignal
 from server.serving.snapshots import Snapshots
+from shared.depot import pull as pull_module
 from shared.depot.publish import publish
 from shared.depot.pull import pull
 from shared.errors import DepotError
 from shared.partition import Partition
+from shared.snapshot import directory
 from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.reader import Snapshot
 from shared.storage.bucket import Bucket
 from tests.support.pictures import drawn
 from tests.support.project import ROOT, often
-from tests.support.server import free_port
+from tests.support.server import free_port, until
 from tests.support.snapshots import HOCKEY, hockey, hockey_in, snapshot_of, unit
 
 NAME = str(HOCKEY)
@@ -57,7 +60,7 @@ def server(
         )
     base = f"http://127.0.0.1:{port}"
     try:
-        within(30, lambda: ask(f"{base}/healthz")[0] == 200)
+        until(lambda: ask(f"{base}/healthz")[0] == 200, 30)
         yield base, process
     finally:
         process.terminate()
@@ -79,13 +82,6 @@ def ask(url: str, method: str = "GET", **headers: str) -> tuple[int, Any]:
 def serves(base: str) -> str:
     """The snapshot that answers now."""
     return str(ask(f"{base}/v1/371/0341/products/p1/similar")[1].get("snapshot", ""))
-
-
-def within(seconds: float, holds: Any) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 class Load:
@@ -154,13 +150,13 @@ def test_two_hosts_follow_one_depot_without_a_failed_request(bucket: Bucket, tmp
         status, problem = ask(f"{a}/readyz")
         assert (status, problem["title"]) == (503, "Not ready")
         ids, slowest = [index_and_publish(0)], 0.0
-        within(20, lambda: all_serve(ids[0]) and {ask(f"{base}/readyz")[0] for base in (a, b)} == {200})
+        until(lambda: all_serve(ids[0]) and {ask(f"{base}/readyz")[0] for base in (a, b)} == {200}, 20)
         began = time.monotonic()
         with Load(a, b) as load:
             for seed in range(1, often(20, 3) + 1):
                 ids.append(index_and_publish(seed))
                 published_at = time.monotonic()
-                within(5, lambda: all_serve(ids[-1]))
+                until(lambda: all_serve(ids[-1]), 5)
                 slowest = max(slowest, time.monotonic() - published_at)
         seconds = time.monotonic() - began
     print(f"{load.asked} requests, {load.asked / seconds:.0f} a second; the slowest switch took {slowest:.1f} s")
@@ -178,25 +174,25 @@ def test_two_hosts_follow_one_depot_without_a_failed_request(bucket: Bucket, tmp
 def test_whoever_follows_may_die(bucket: Bucket, tmp_path: Path) -> None:
     published(tmp_path, bucket, 0)
     with server(tmp_path / "a", bucket) as (base, process):
-        within(15, lambda: ask(f"{base}/readyz")[0] == 200)
+        until(lambda: ask(f"{base}/readyz")[0] == 200, 15)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(children[0]), signal.SIGKILL)
         two = published(tmp_path, bucket, 1)
-        within(10, lambda: {serves(base) for _ in range(6)} == {two})
+        until(lambda: {serves(base) for _ in range(6)} == {two}, 10)
 
 
 def test_reload_by_key_and_by_signal(bucket: Bucket, tmp_path: Path) -> None:
     published(tmp_path, bucket, 0, "sign")
     secrets = {"SIMILARITY_ADMIN_KEY": "key é", "SIMILARITY_SIGNING_KEY": "sign"}
     with server(tmp_path / "a", bucket, **secrets) as (base, process):
-        within(15, lambda: ask(f"{base}/readyz")[0] == 200)
+        until(lambda: ask(f"{base}/readyz")[0] == 200, 15)
         workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
         published(tmp_path, bucket, 1)  # not signed
-        within(5, lambda: "is not signed" in str(ask(f"{base}/readyz")))
+        until(lambda: "is not signed" in str(ask(f"{base}/readyz")), 5)
         two = published(tmp_path, bucket, 1, "sign")
         assert ask(f"{base}/admin/reload", "POST")[0] == 401
         ring(base, "key é")
-        within(5, lambda: {serves(base) for _ in range(12)} == {two})  # in every worker
+        until(lambda: {serves(base) for _ in range(12)} == {two}, 5)  # in every worker
         process.send_signal(signal.SIGHUP)
         time.sleep(1)
         assert serves(base) == two
@@ -341,7 +337,7 @@ def test_a_new_host_is_ready_when_it_has_everything(
         answers.append(client.get("/readyz"))
         return pull(*arguments, **more)
 
-    monkeypatch.setattr("server.serving.depot_follower.pull", watched)
+    monkeypatch.setattr(depot_follower, "pull", watched)
     Follower(data, bucket).look()
     snapshots.refresh()
     assert {answer.status_code for answer in answers} == {503}
@@ -357,12 +353,9 @@ def test_a_disk_that_was_full_is_tried_again(bucket: Bucket, tmp_path: Path, mon
     follower.look()
     two = published(tmp_path, bucket, 1)
     with monkeypatch.context() as full:
-        for name in (
-            "server.serving.depot_follower.replace_atomically",
-            "shared.snapshot.directory.replace_atomically",
-        ):
-            full.setattr(name, no_space)
-        full.setattr("shared.depot.pull._sync", no_space)
+        for module in (depot_follower, directory):
+            full.setattr(module, "replace_atomically", no_space)
+        full.setattr(pull_module, "_sync", no_space)
         follower.look()
     assert hockey(data).current() == one
     follower.look()
@@ -389,7 +382,7 @@ def test_what_nobody_expected_is_told_and_costs_no_other_partition(
             raise TypeError("odd")
         return pull(here, *rest, **more)
 
-    monkeypatch.setattr("server.serving.depot_follower.pull", failing)
+    monkeypatch.setattr(depot_follower, "pull", failing)
     Follower(tmp_path / "a", bucket).look()
     assert hockey(tmp_path / "a").current() == one
     assert problems(tmp_path / "a") == {"1/2": "Pulling it failed (TypeError)."}
@@ -402,13 +395,13 @@ def test_a_server_goes_on_where_its_disk_can_only_be_read(bucket: Bucket, small_
     pull(hockey(data), bucket)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with server(data, bucket, workers=1, log=tmp_path) as (base, process):
-        within(15, lambda: ask(f"{base}/readyz")[0] == 200)
+        until(lambda: ask(f"{base}/readyz")[0] == 200, 15)
         process.send_signal(signal.SIGHUP)
-        time.sleep(1)
+        log = tmp_path / "serve.log"
+        until(lambda: log.read_text().count("Read-only file system") == 2)  # of the signal, of who would follow
         assert process.poll() is None
         assert serves(base) == one
-    log = (tmp_path / "serve.log").read_text()
-    assert log.count("Read-only file system") == 2  # of the signal, of who would follow
+    assert log.read_text().count("Read-only file system") == 2
 
 
 def test_a_host_that_went_back_stays_there_until_something_new_is_published(bucket: Bucket, tmp_path: Path) -> None:
@@ -418,9 +411,7 @@ def test_a_host_that_went_back_stays_there_until_something_new_is_published(buck
     published(tmp_path, bucket, 1)
     follower = Follower(data, bucket)
     follower.look()
-    started = time.monotonic()
     assert hockey(data).go_back() == one
-    assert time.monotonic() - started < 2
     follower.look()
     Follower(data, bucket).look()  # after a restart
     assert hockey(data).current() == one
@@ -439,13 +430,10 @@ def test_going_back_on_a_host_shows_in_the_next_answer(bucket: Bucket, tmp_path:
         pull(hockey(data), bucket)
     command = [sys.executable, "-m", "indexer", "rollback", "--department", "371", "--domain", "0341"]
     with server(data, bucket) as (base, _):
-        within(20, lambda: {serves(base) for _ in range(12)} == {ids[1]})
+        until(lambda: {serves(base) for _ in range(12)} == {ids[1]}, 20)
         for turn in range(often(20, 3)):
-            began = time.monotonic()
             subprocess.run([*command, "--data", str(data)], cwd=ROOT, check=True)
-            seconds = time.monotonic() - began
             assert {serves(base) for _ in range(12)} == {ids[turn % 2]}  # in every worker
-            print(f"{seconds:.2f} s")
 
 
 def test_a_host_whose_snapshot_was_damaged_is_mended_at_the_start(bucket: Bucket, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from server.api import search
 from server.app import create_app
 from server.serving.snapshots import Snapshots
 from server.telemetry.logs import set_up_logs
@@ -63,7 +64,7 @@ def test_people_see_what_failed_with_its_id_and_no_line_for_what_went_well(
     sent: dict[str, Any] = {"headers": {"X-Request-ID": "mine"}}
     assert client.get(SIMILAR, **sent).status_code == 200
     assert "[mine]" not in capsys.readouterr().err
-    monkeypatch.setattr("server.api.search.similar_to_product", lambda *_: 1 / 0)
+    monkeypatch.setattr(search, "similar_to_product", lambda *_: 1 / 0)
     assert client.get(SIMILAR, **sent).status_code == 500
     log = capsys.readouterr().err
     assert f"ERROR server.app [mine]: GET {SIMILAR} failed" in log

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from server import app as app_module
 from server.app import create_app
 from server.config import ServerConfig
 from server.serving.snapshots import Snapshots
@@ -33,7 +34,7 @@ def test_a_request_is_a_span(data: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     spans = InMemorySpanExporter()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("server.app.trace", lambda app: trace(app, SimpleSpanProcessor(spans)))
+    monkeypatch.setattr(app_module, "trace", lambda app: trace(app, SimpleSpanProcessor(spans)))
     client = create_app(Snapshots(data), ServerConfig(data, admin_key="secret")).test_client()
     sent = {"X-Request-ID": "mine", "Authorization": "Bearer secret"}
     for path in (SIMILAR, SIMILAR + "?k=0&note=private", "/nothing", "/healthz"):

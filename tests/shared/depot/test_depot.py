@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shared.depot import pull as pull_module
 from shared.depot.depot import Latest
 from shared.depot.publish import publish
 from shared.depot.pull import pull
@@ -584,7 +585,7 @@ def test_a_snapshot_that_serves_is_never_gone_while_it_is_signed_or_mended(
     publish(hockey(tmp_path / "here"), bucket, key="the-secret")
     for error in (KeyboardInterrupt, OSError):  # it is killed, or the disk is full
         with monkeypatch.context() as broken:
-            broken.setattr("shared.depot.pull.Snapshot", raising(error))
+            broken.setattr(pull_module, "Snapshot", raising(error))
             with pytest.raises(error):
                 pull(hockey(there), bucket, key="the-secret")
         assert Snapshot.current(there, HOCKEY).id == one

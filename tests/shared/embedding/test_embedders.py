@@ -14,6 +14,7 @@ from shared.embedding.embedder import Embedder, EmbedderSpec
 from shared.embedding.engines.bfloat16 import rounded
 from shared.embedding.engines.conversion import NotConvertible
 from shared.embedding.engines.runtime import Engine, Runtime
+from shared.embedding.families import clip
 from shared.embedding.families.keras_applications import APPLICATIONS
 from shared.embedding.families.torch_file import read_tensors
 from shared.embedding.pair import Fused
@@ -299,7 +300,7 @@ def test_clip_tells_pictures_apart_and_its_8_bits_are_numbers_again(tmp_path: Pa
 
 
 def test_without_its_weights_clip_says_which_command_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.embedding.families.clip.find_spec", lambda _: None)
+    monkeypatch.setattr(clip, "find_spec", lambda _: None)
     with pytest.raises(ModelError, match="make weights MODEL=clip_vit_b16"):
         load("efficientnet_lite2+clip_vit_b16")
 

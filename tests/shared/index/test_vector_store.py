@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shared.errors import ConfigError, SnapshotError
-from shared.index import stores
+from shared.index import faiss_store, stores
 from shared.index.faiss_store import build_faiss
 from shared.index.vector_store import VectorStore
 from shared.vectors.unit import normalise
@@ -85,7 +85,7 @@ def test_a_file_that_is_no_index_is_named(tmp_path: Path) -> None:
 def test_search_among_allowed_rows_equals_brute_force(
     store: VectorStore, kind: str, share: float, gathered: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.index.faiss_store._GATHERED", gathered)
+    monkeypatch.setattr(faiss_store, "_GATHERED", gathered)
     rng = np.random.default_rng(5)
     allowed = rng.random(200) < share
     queries = normalise(rng.normal(size=(70, 64)).astype(np.float32))

@@ -8,6 +8,7 @@ import pytest
 
 from shared.embedding.registry import load
 from shared.errors import BadPicture, BadQuestion, UnknownProduct
+from shared.index import faiss_store, product_table
 from shared.index import neighbour_table as near
 from shared.index.faiss_store import build_faiss
 from shared.index.product_table import ProductImage, StoredTable, write_products
@@ -82,7 +83,7 @@ def test_photo_to_products_equals_brute_force(tmp_path: Path, k: int) -> None:
 
 @pytest.mark.parametrize("k", [1, 10, 299, 1000])
 def test_a_snapshot_with_cells_answers_whatever_k_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k: int) -> None:
-    monkeypatch.setattr("shared.index.faiss_store.build_faiss", partial(build_faiss, exact_bytes=0))
+    monkeypatch.setattr(faiss_store, "build_faiss", partial(build_faiss, exact_bytes=0))
     products, _ = crowd()
     vectors = normalise(np.random.default_rng(1).normal(size=(len(products), 32)).astype(np.float32))
     snapshot = snapshot_of(tmp_path, products, vectors)
@@ -143,7 +144,7 @@ def test_the_table_finds_every_product_and_only_those(tmp_path: Path) -> None:
 
 
 def test_products_with_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.index.product_table._hash", lambda product_id: 7)
+    monkeypatch.setattr(product_table, "_hash", lambda product_id: 7)
     write_products([ProductImage(name, "i", "u", {}) for name in "abc"], tmp_path)
     table = StoredTable(tmp_path)
     assert [table.find(name) for name in "abcd"] == [0, 1, 2, None]

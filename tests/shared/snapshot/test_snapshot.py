@@ -11,11 +11,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 
 from shared.errors import ConfigError, SnapshotError
 from shared.partition import Partition
+from shared.snapshot import directory
 from shared.snapshot.directory import PartitionFolder, Task, partitions
 from shared.snapshot.lease import Lease, remove_unless_leased, wait_until_free
 from shared.snapshot.manifest import content_name, signature
@@ -58,7 +60,7 @@ def test_vectors_come_back_as_they_went_in(good: Snapshot) -> None:
 
 
 def test_whatever_is_damaged_is_refused_before_faiss_is_asked(good: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("faiss.read_index", lambda *_: pytest.fail("FAISS was asked"))
+    monkeypatch.setattr(faiss, "read_index", lambda *_: pytest.fail("FAISS was asked"))
     files = {path: path.read_bytes() for path in sorted(good.folder.iterdir())}
     rng, refused = random.Random(1), 0
     for path, whole in files.items():
@@ -191,7 +193,7 @@ def test_what_one_goes_back_to_is_not_removed_meanwhile(tmp_path: Path, monkeypa
             return verify(*arguments)
 
         cleaning: list[Any] = []
-        watched.setattr("shared.snapshot.directory.verify", slow)
+        watched.setattr(directory, "verify", slow)
         assert hockey(tmp_path).go_back(old) == old
         assert old not in cleaning[0].result()
     assert Snapshot.current(tmp_path, HOCKEY).id == old
@@ -211,7 +213,7 @@ def test_what_is_being_removed_does_not_become_current(tmp_path: Path, monkeypat
             return remove_unless_leased(folder)
 
         choosing: list[Any] = []
-        watched.setattr("shared.snapshot.directory.remove_unless_leased", slow)
+        watched.setattr(directory, "remove_unless_leased", slow)
         assert set(here.keep_newest(1)) == set(ids[:2])
         with pytest.raises(SnapshotError, match=f"The snapshot {ids[0]} is not in"):
             choosing[0].result()

@@ -11,6 +11,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError, ResponseStreamingError
 
 from shared.errors import ConfigError, DepotError
+from shared.storage import s3_bucket
 from shared.storage.bucket import Bucket
 from shared.storage.buckets import open_bucket
 from shared.storage.s3_bucket import S3Bucket
@@ -134,7 +135,7 @@ def test_s3_says_what_is_wrong_and_shows_no_key(s3: dict[str, str], monkeypatch:
         open_bucket("s3://preprod.datamining").read("x")
     assert "wrong-secret" not in str(caught.value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:top-secret@127.0.0.1:9")
-    monkeypatch.setattr("shared.storage.s3_bucket._ATTEMPTS", 0)
+    monkeypatch.setattr(s3_bucket, "_ATTEMPTS", 0)
     with pytest.raises(DepotError, match="cannot be used") as caught:
         open_bucket("s3://preprod.datamining").read("x")
     assert "top-secret" not in str(caught.value)
@@ -205,7 +206,7 @@ def test_an_outage_is_waited_for_in_the_middle_of_a_file(
 ) -> None:
     for name, value in s3.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("shared.storage.s3_bucket._WAIT", (0.0, 0.1))
+    monkeypatch.setattr(s3_bucket, "_WAIT", (0.0, 0.1))
     bucket = open_bucket("s3://preprod.datamining/outage")
     assert isinstance(bucket, S3Bucket)
     calls: list[str] = []
@@ -220,7 +221,7 @@ def test_an_outage_is_waited_for_in_the_middle_of_a_file(
     assert b"".join(bucket.stream("big")) == BIG
     assert len([url for url in calls if "big?uploads" in url]) == 1  # the upload went on; it was not begun anew
     calls[:] = [""] * 3
-    monkeypatch.setattr("shared.storage.s3_bucket._ATTEMPTS", 3)
+    monkeypatch.setattr(s3_bucket, "_ATTEMPTS", 3)
     with pytest.raises(DepotError, match="outage/big cannot be used: Could not connect"):
         bucket.read("big")
 
@@ -232,8 +233,8 @@ def test_an_interrupted_upload_goes_on_where_it_stopped(
         monkeypatch.setenv(name, value)
     bucket = open_bucket("s3://preprod.datamining/interrupted")
     assert isinstance(bucket, S3Bucket)
-    monkeypatch.setattr("shared.storage.s3_bucket._PART", 5 * 1024 * 1024)
-    monkeypatch.setattr("shared.storage.s3_bucket._PARTS_AT_ONCE", 1)
+    monkeypatch.setattr(s3_bucket, "_PART", 5 * 1024 * 1024)
+    monkeypatch.setattr(s3_bucket, "_PARTS_AT_ONCE", 1)
     honest, sent = bucket._client.upload_part, list[int]()
 
     def upload_part(**arguments: Any) -> Any:
