@@ -112,6 +112,7 @@ def test_pictures_are_made_in_the_size_of_a_phones_once(tmp_path: Path, material
     assert material.sized([path], Pixels(300, 400))[0].read_bytes() == content
 
 
+@pytest.mark.slow
 def test_the_peak_of_a_process_is_its_own_and_that_of_what_it_starts_is_told_apart() -> None:
     """Neither is that of the one which started it."""
     mine = np.ones(40_000_000)

@@ -19,6 +19,7 @@ DEPLOY = ROOT / "deploy"
 KUBERNETES: list[dict[str, Any]] = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
 
 
+@pytest.mark.slow
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     done = subprocess.run([hadolint, str(DEPLOY / "Dockerfile")], capture_output=True, text=True, check=False)
@@ -37,6 +38,7 @@ def test_kubernetes_knows_every_field(resource: dict[str, Any]) -> None:
     kubernetes_validate.validate(resource, kubernetes_validate.latest_version(), strict=True)
 
 
+@pytest.mark.slow
 def test_no_service_sets_our_options() -> None:
     """Kubernetes puts `<NAME OF THE SERVICE>_PORT` into every container, which is SIMILARITY_PORT here."""
     (service,) = (each for each in KUBERNETES if each["kind"] == "Service")

@@ -99,6 +99,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
         yield url, folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", places(r"curl |.*\| curl "))
 def test_every_curl_example_has_an_answer(served: tuple[str, Path], command: str) -> None:
     url, folder = served
@@ -183,6 +184,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return shop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", places("make "))
 def test_every_make_example_works(shop: Shop, command: str) -> None:
     if not command.startswith("make serve"):

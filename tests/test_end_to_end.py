@@ -24,6 +24,8 @@ from tests.support.project import ROOT
 from tests.support.server import serving, until
 from tests.support.snapshots import hockey, snapshot_of, unit
 
+pytestmark = pytest.mark.slow
+
 KEY = "images/data/pixlIDs_domain_id_0341_dpt_num_department_371000.gz"
 
 
@@ -115,7 +117,6 @@ def test_a_lost_catalog_keeps_the_old_snapshot(cdn: ImageServer, tmp_path: Path)
     assert (hockey(tmp_path).path / "CURRENT").read_text().strip() == before
 
 
-@pytest.mark.network
 def test_both_questions_are_answered_where_tensorflow_and_the_weights_are_not_installed(tmp_path: Path) -> None:
     network = load("efficientnet_lite0")
     width = network.spec.plain_dimension

@@ -65,6 +65,7 @@ def test_a_page_of_pictures_is_opened(data: Path, question: str, monkeypatch: py
     assert ("data:image/jpeg" in page) == (question == "search")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

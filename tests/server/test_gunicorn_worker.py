@@ -79,6 +79,7 @@ def test_a_goodbye_does_not_hold_the_accepting_thread(worker: Worker, monkeypatc
     until(lambda: closed == [True])
 
 
+@pytest.mark.slow
 def test_clients_that_stay_after_their_answer_delay_nobody(data: Path) -> None:
     with serving(data) as base:
         port = int(base.rpartition(":")[2])
@@ -93,6 +94,7 @@ def test_clients_that_stay_after_their_answer_delay_nobody(data: Path) -> None:
             one.close()
 
 
+@pytest.mark.slow
 def test_a_hangup_rings_and_restarts_no_worker(data: Path) -> None:
     with serving(data, 2) as base:
         server = master(base)

@@ -29,6 +29,7 @@ def source(catalog: str, image_url: str | None = None) -> Source:
     return Source.of(catalog, image_url, DEFAULT, HOCKEY)
 
 
+@pytest.mark.slow
 def test_a_catalog_in_s3(bucket: Any) -> None:
     body = gzip.compress(b"product_id_model;id\n0341;007\n")
     bucket.put_object(Bucket="preprod.datamining", Key=KEY, Body=body)
@@ -38,12 +39,14 @@ def test_a_catalog_in_s3(bucket: Any) -> None:
     assert catalog.etag
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("uri", ["s3://preprod.datamining/none.gz", "s3://no-such-bucket/x.gz"])
 def test_a_missing_object_is_named(bucket: Any, uri: str) -> None:
     with pytest.raises(CatalogError, match=f"{uri} cannot be read from S3 .NoSuch"):
         source(uri).read()
 
 
+@pytest.mark.slow
 def test_wrong_keys_are_refused_without_being_shown(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
     with pytest.raises(CatalogError, match="SignatureDoesNotMatch") as caught:
@@ -51,6 +54,7 @@ def test_wrong_keys_are_refused_without_being_shown(bucket: Any, monkeypatch: py
     assert "wrong-secret" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_first_librarys_config_py_is_read_as_text(
     bucket: Any, monkeypatch: pytest.MonkeyPatch, s3: dict[str, str]
 ) -> None:

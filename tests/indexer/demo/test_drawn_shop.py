@@ -69,6 +69,7 @@ def demo(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_demo_answers_both_questions_and_ends(shop: Path, tmp_path: Path) -> None:
     (tmp_path / "sample").symlink_to(shop)
     said = demo(f"DATA={tmp_path}")
@@ -83,6 +84,7 @@ def test_the_demo_answers_both_questions_and_ends(shop: Path, tmp_path: Path) ->
     assert "http://" not in page
 
 
+@pytest.mark.slow
 def test_the_demo_takes_a_folder_of_ones_own(tmp_path: Path) -> None:
     pictures = tmp_path / "mine"
     pictures.mkdir()

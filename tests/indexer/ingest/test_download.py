@@ -190,6 +190,7 @@ async def test_a_url_that_is_none(url: str) -> None:
     assert kind(await fetch(url)) == Kind.BAD_URL
 
 
+@pytest.mark.slow
 def test_a_bad_certificate_is_never_accepted(cdn: ImageServer, tmp_path: Path) -> None:
     import ssl
     import subprocess

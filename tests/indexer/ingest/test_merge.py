@@ -82,6 +82,7 @@ def change(client: Client) -> None:
     client.ask("PUT", "/products/p1/pins", json={"pinned": ["p3"], "blocked": ["p2"]})
 
 
+@pytest.mark.slow
 def test_an_index_run_merges_the_changes_and_the_answers_stay(shop: Path) -> None:
     index(shop)
     client = Client(shop / "data")
@@ -135,6 +136,7 @@ def test_an_index_run_merges_the_changes_and_the_answers_stay(shop: Path) -> Non
     assert answers(client) == alike(before_all)
 
 
+@pytest.mark.slow
 def test_a_put_image_that_lies_at_a_url_is_fetched_like_any_other(shop: Path) -> None:
     index(shop)
     client = Client(shop / "data", f"file://{shop}/{{id}}.jpg")
@@ -196,6 +198,7 @@ def test_a_put_product_stands_where_a_run_would_place_it(tmp_path: Path) -> None
             assert np.allclose(catalog_vectors(snapshot, raw[mine]), rows[mine], atol=2e-6)
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_another_network_embeds_what_waits(shop: Path) -> None:
     index(shop)
     client = Client(shop / "data")

@@ -73,6 +73,7 @@ def test_the_snapshot_that_served_before_is_taken(tmp_path: Path, capsys: pytest
     assert f"{second.id} -> {first.id}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_shows_the_most_changed_side_by_side(tmp_path: Path) -> None:
     (tmp_path / "pics").mkdir()
     where = ("--department", "371", "--domain", "0341", "--data", str(tmp_path))

@@ -52,6 +52,7 @@ def test_intervals_hold_the_value_and_categories_stand_worst_first() -> None:
     assert list(figures["categories"]) == ["True", "False"]
 
 
+@pytest.mark.slow
 def test_the_command_measures_labelled_and_simulated_photos(tmp_path: Path) -> None:
     (tmp_path / "pics").mkdir()
     lines = ["product_id_model;id;path;category"]
@@ -82,6 +83,7 @@ def test_the_command_measures_labelled_and_simulated_photos(tmp_path: Path) -> N
     assert (folder / "against.html").exists()
 
 
+@pytest.mark.slow
 def test_products_with_several_pictures_are_judged_by_held_out_ones(tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -105,6 +107,7 @@ def test_products_with_several_pictures_are_judged_by_held_out_ones(tmp_path: Pa
     assert figures[snapshot.id]["metrics"]["R@1"]["value"] == pytest.approx(23 / 24, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_nothing_to_ask_is_one_sentence(tmp_path: Path) -> None:
     done = indexer("evaluate", "--department", "371", "--domain", "0341", "--data", str(tmp_path))
     assert done.returncode == 1

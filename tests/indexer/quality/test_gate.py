@@ -39,6 +39,7 @@ def test_a_fall_by_more_than_the_set_amount_is_an_objection(
     assert says is None or says in found[0]
 
 
+@pytest.mark.slow
 def test_the_command_keeps_the_old_snapshot_unless_forced(tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()

@@ -204,6 +204,7 @@ def test_the_page_shows_a_placeholder_once_and_forty_of_a_kind(cdn: ImageServer,
     assert "<b>" not in page
 
 
+@pytest.mark.slow
 def test_the_command_writes_both_and_counts_in_the_manifest(tmp_path: Path) -> None:
     (tmp_path / "pics").mkdir()
     for n in range(4):
@@ -219,7 +220,7 @@ def test_the_command_writes_both_and_counts_in_the_manifest(tmp_path: Path) -> N
     assert '"blank": 1' in manifest.read_text()
 
 
-@pytest.mark.network
+@pytest.mark.slow
 def test_the_drawn_shop_has_no_faults(tmp_path: Path) -> None:
     products = [product for product in shop_products() if product.design.kind in ("puck", "ice skate", "hockey stick")]
     (tmp_path / "images").mkdir()
@@ -233,8 +234,9 @@ def test_the_drawn_shop_has_no_faults(tmp_path: Path) -> None:
     assert [finding.detail for finding in found(done, tmp_path)] == []
 
 
+@pytest.mark.slow
 @needs_shared
-@pytest.mark.network
+@pytest.mark.slow
 def test_real_packshots_have_no_doubles_and_their_copies_are_found(tmp_path: Path) -> None:
     folder, copies = SHARED / "datasets" / "grocery", tmp_path / "copies"
     copies.mkdir()

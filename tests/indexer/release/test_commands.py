@@ -199,6 +199,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     process.wait(10)
 
 
+@pytest.mark.slow
 def test_a_snapshot_is_shipped_to_another_host(remote: Remote, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there with a 'name'"
     one = filled(here, 1)
@@ -215,6 +216,7 @@ def test_a_snapshot_is_shipped_to_another_host(remote: Remote, tmp_path: Path) -
     assert {path.name for path in hockey(there).path.iterdir()} == {"CURRENT", "PREVIOUS", ".choosing.lock", one, two}
 
 
+@pytest.mark.slow
 def test_old_snapshots_are_removed_there_but_none_that_serves(remote: Remote, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     ids, leases = [], []
@@ -232,6 +234,7 @@ def test_old_snapshots_are_removed_there_but_none_that_serves(remote: Remote, tm
     assert len(hockey(there).ids()) <= 3
 
 
+@pytest.mark.slow
 def test_two_ship_at_once(remote: Remote, tmp_path: Path) -> None:
     there = tmp_path / "there"
     ids = [filled(tmp_path / name, seed, 2000) for seed, name in enumerate(("one", "two"))]
@@ -247,6 +250,7 @@ def test_two_ship_at_once(remote: Remote, tmp_path: Path) -> None:
     assert not (hockey(there).path / ".shipping").exists()
 
 
+@pytest.mark.slow
 def test_a_shipped_snapshot_waits_for_who_is_choosing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = hockey(tmp_path / "here"), hockey(tmp_path / "there")
     ids = [filled(there.data, seed) for seed in range(3)]
@@ -274,6 +278,7 @@ def test_a_shipped_snapshot_waits_for_who_is_choosing_there(tmp_path: Path, monk
     assert Snapshot(there.snapshot(old)).id == old
 
 
+@pytest.mark.slow
 def test_a_full_disk_there_keeps_the_old_snapshot_and_no_debris(
     remote: Remote, tmp_path: Path, small_disk: Path
 ) -> None:
@@ -288,6 +293,7 @@ def test_a_full_disk_there_keeps_the_old_snapshot_and_no_debris(
     assert not list(hockey(there).path.glob(".shipping/2*"))
 
 
+@pytest.mark.slow
 def test_what_arrives_damaged_is_refused(remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     one = filled(here, 1)
@@ -311,6 +317,7 @@ def test_what_arrives_damaged_is_refused(remote: Remote, tmp_path: Path, monkeyp
     assert Snapshot.current(there, HOCKEY).id == two
 
 
+@pytest.mark.slow
 def test_a_host_that_is_not_there_is_named(remote: Remote, tmp_path: Path) -> None:
     filled(tmp_path, 1)
     nobody = Remote("nobody@127.0.0.1", f"ssh -p {free_port()} -F none -o BatchMode=yes")
@@ -318,6 +325,7 @@ def test_a_host_that_is_not_there_is_named(remote: Remote, tmp_path: Path) -> No
         nobody.ship(tmp_path, tmp_path / "there")
 
 
+@pytest.mark.slow
 def test_shipping_that_is_killed_leaves_the_old_snapshot_or_the_new(remote: Remote, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     known = {filled(here, 0)}

@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.support.pictures import vectors
 from tests.support.project import ROOT
 from tests.support.server import serving
 from tests.support.snapshots import LEVELS, snapshot_of
+
+pytestmark = pytest.mark.slow
 
 CASES = os.environ.get("CONTRACT_CASES", "30")
 

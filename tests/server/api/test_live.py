@@ -108,6 +108,7 @@ def test_a_product_is_put_asked_answered_replaced_and_deleted(client: Client) ->
     assert client.seen(4) == ["p4"]
 
 
+@pytest.mark.slow
 def test_what_was_put_is_browsed_and_seen_and_what_was_deleted_is_not(data: Path, cdn: ImageServer) -> None:
     client = Client(data, cdn.url + "/{id}.jpg")
     cdn.answers["/a.jpg"] = picture(11)
@@ -319,6 +320,7 @@ def check_every_worker(base: str, wanted: dict[str, int | None], count: int = 2)
                     assert (answer["product_id"], answer["attributes"]) == (name, {"seed": str(seed)})
 
 
+@pytest.mark.slow
 def test_a_change_is_in_every_workers_answers_within_a_second(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMILARITY_ADMIN_KEY", KEY)
     with serving(data, workers=3) as base:
@@ -382,6 +384,7 @@ class Editor:
         raise AssertionError(f"{method} {name} was never acknowledged")
 
 
+@pytest.mark.slow
 def test_no_acknowledged_change_is_lost_under_load_and_kills(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMILARITY_ADMIN_KEY", KEY)
     port = free_port()

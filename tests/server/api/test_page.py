@@ -38,6 +38,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright (pip 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 playwright.expect.set_options(timeout=10_000)
+pytestmark = pytest.mark.slow
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium (apt-get install chromium) is not installed")
 
 COLOURS = ("red", "navy, dark", 'the "best"')

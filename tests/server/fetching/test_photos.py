@@ -334,6 +334,7 @@ def tls(tmp_path: Path) -> Iterator[tuple[int, Path]]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_certificates_are_checked_for_the_name_not_the_address(
     tls: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

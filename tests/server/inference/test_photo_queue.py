@@ -50,6 +50,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_photos_from_many_threads_get_the_answers_of_one_process(data: Path) -> None:
     local = create_app(Snapshots(data)).test_client()
     wanted = [local.post(SEARCH, data=photo).data for photo in PHOTOS]
@@ -61,6 +62,7 @@ def test_photos_from_many_threads_get_the_answers_of_one_process(data: Path) -> 
             assert "libtensorflow" not in Path(f"/proc/{pid}/maps").read_text()
 
 
+@pytest.mark.slow
 def test_a_worker_may_be_killed_under_load(data: Path) -> None:
     with serving(data, workers=2) as base:
         before, answered = workers(base), 0
@@ -116,6 +118,7 @@ def another_worker(line: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
+@pytest.mark.slow
 def test_beyond_the_bound_a_photo_is_sent_away_at_once_and_products_are_answered(line: Path, data: Path) -> None:
     turns = PhotoQueue(line)
     app = create_app(Snapshots(data, networks=Networks(turns=turns)), turns=turns)
@@ -132,6 +135,7 @@ def test_beyond_the_bound_a_photo_is_sent_away_at_once_and_products_are_answered
         assert {future.result().status_code for future in waiting} == {200}
 
 
+@pytest.mark.slow
 def test_all_workers_together_have_so_many_photos_under_way(line: Path) -> None:
     """Two workers' own bounds add up to more."""
     with another_worker(line), contextlib.ExitStack() as held:
@@ -144,6 +148,7 @@ def test_all_workers_together_have_so_many_photos_under_way(line: Path) -> None:
     assert PhotoQueue(line)._taken() is not None
 
 
+@pytest.mark.slow
 def test_a_photo_that_waited_too_long_is_sent_away(line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns_module, "_LONGEST_WAIT", 0.05)
     turns = PhotoQueue(line)
@@ -194,7 +199,7 @@ def test_a_server_is_ready_when_all_of_its_workers_are(
         assert "worker" in answer.json["detail"]
 
 
-@pytest.mark.network
+@pytest.mark.slow
 def test_a_snapshot_of_another_network_takes_over_when_that_is_loaded(data: Path) -> None:
     temporary = data / "temporary"
     temporary.mkdir()
@@ -222,6 +227,7 @@ def test_a_snapshot_of_another_network_takes_over_when_that_is_loaded(data: Path
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_when_the_server_stops_or_its_master_is_killed(
     data: Path, tmp_path: Path, how: signal.Signals

@@ -120,6 +120,7 @@ def test_a_broken_file_keeps_the_former_keys(
     problem(client().get(SIMILAR, **bearing(key)), 401)  # whoever starts now has no former keys
 
 
+@pytest.mark.slow
 def test_wrong_commands_say_so(file: Path) -> None:
     for words in (["add", "a b"], ["add", ""], ["remove", "nobody"], ["list"]):
         with pytest.raises(ConfigError):
@@ -157,6 +158,7 @@ def test_no_route_is_open_by_accident(data: Path) -> None:
             )
 
 
+@pytest.mark.slow
 def test_every_process_of_a_server_sees_keys_come_and_go(data: Path, file: Path) -> None:
     command(file, "add", "first")
     with serving(data, 2, SIMILARITY_KEYS=str(file)) as base:

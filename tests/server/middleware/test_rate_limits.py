@@ -90,6 +90,7 @@ def test_a_disk_that_is_full_stops_nobody(
     assert "no limit holds" in caplog.text
 
 
+@pytest.mark.slow
 def test_all_workers_count_together(data: Path) -> None:
     found: list[int] = []
     with serving(data, 3, SIMILARITY_RATE="50/hour") as base:

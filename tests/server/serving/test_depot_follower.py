@@ -127,6 +127,7 @@ class Load:
         connection.close()
 
 
+@pytest.mark.slow
 def test_two_hosts_follow_one_depot_without_a_failed_request(bucket: Bucket, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     hosts = [tmp_path / "a", tmp_path / "b"]
@@ -171,6 +172,7 @@ def test_two_hosts_follow_one_depot_without_a_failed_request(bucket: Bucket, tmp
         assert log.count("was pulled") == len(ids)  # by one of the workers
 
 
+@pytest.mark.slow
 def test_whoever_follows_may_die(bucket: Bucket, tmp_path: Path) -> None:
     published(tmp_path, bucket, 0)
     with server(tmp_path / "a", bucket) as (base, process):
@@ -181,6 +183,7 @@ def test_whoever_follows_may_die(bucket: Bucket, tmp_path: Path) -> None:
         until(lambda: {serves(base) for _ in range(6)} == {two}, 10)
 
 
+@pytest.mark.slow
 def test_reload_by_key_and_by_signal(bucket: Bucket, tmp_path: Path) -> None:
     published(tmp_path, bucket, 0, "sign")
     secrets = {"SIMILARITY_ADMIN_KEY": "key é", "SIMILARITY_SIGNING_KEY": "sign"}
@@ -389,6 +392,7 @@ def test_what_nobody_expected_is_told_and_costs_no_other_partition(
     assert "TypeError: odd" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_server_goes_on_where_its_disk_can_only_be_read(bucket: Bucket, small_disk: Path, tmp_path: Path) -> None:
     data = small_disk / "a"
     one = published(tmp_path, bucket, 0)
@@ -423,6 +427,7 @@ def test_a_host_that_went_back_stays_there_until_something_new_is_published(buck
     assert hockey(data).current() == one
 
 
+@pytest.mark.slow
 def test_going_back_on_a_host_shows_in_the_next_answer(bucket: Bucket, tmp_path: Path) -> None:
     data, ids = tmp_path / "a", list[str]()
     for seed in range(2):

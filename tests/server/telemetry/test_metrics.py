@@ -98,6 +98,7 @@ def test_metrics_are_open_unless_keys_are_asked_for(data: Path, tmp_path: Path) 
     assert closed.test_client().get("/metrics").status_code == 401
 
 
+@pytest.mark.slow
 def test_all_processes_of_a_server_are_summed_up_and_the_dead_keep_their_counts(data: Path) -> None:
     with serving(data, 2) as base:
 

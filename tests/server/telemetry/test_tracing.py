@@ -78,6 +78,7 @@ def collector() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_server_sends_its_spans(data: Path, collector: tuple[str, list[tuple[str, bytes]]]) -> None:
     address, got = collector
     told = {"OTEL_EXPORTER_OTLP_ENDPOINT": address, "OTEL_BSP_SCHEDULE_DELAY": "100", "NO_PROXY": "*"}

@@ -178,6 +178,7 @@ def test_a_damaged_snapshot_is_not_published(bucket: Bucket, tmp_path: Path) -> 
         pull(PartitionFolder(tmp_path, Partition("1", "2")), bucket)
 
 
+@pytest.mark.slow
 def test_of_two_publishers_at_the_same_moment_one_wins(bucket: Bucket, tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     for turn in range(often(50, 2)):
@@ -223,6 +224,7 @@ def test_of_two_publishers_one_wins_and_the_other_says_so(
     assert whole(bucket, tmp_path / "there") == two
 
 
+@pytest.mark.slow
 def test_a_publisher_that_dies_leaves_the_old_snapshot_or_the_new(bucket: Bucket, tmp_path: Path) -> None:
     """It dies before each call to the bucket in turn."""
     here, there = tmp_path / "here", tmp_path / "there"
@@ -238,6 +240,7 @@ def test_a_publisher_that_dies_leaves_the_old_snapshot_or_the_new(bucket: Bucket
     assert whole(bucket, there) == new
 
 
+@pytest.mark.slow
 def test_a_puller_that_dies_leaves_the_old_snapshot_or_the_new(bucket: Bucket, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     before = published(tmp_path, bucket, 0)
@@ -254,6 +257,7 @@ def test_a_puller_that_dies_leaves_the_old_snapshot_or_the_new(bucket: Bucket, t
             break
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["publish", "pull"])
 def test_killed_at_any_moment_it_leaves_a_whole_snapshot(bucket: Bucket, tmp_path: Path, verb: str) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
@@ -347,6 +351,7 @@ def limited(verb: str, data: Path, bucket: Bucket, limit: int) -> subprocess.Com
     return subprocess.run(command, cwd=ROOT, capture_output=True, check=False, **no_larger_than(limit))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["publish", "pull"])
 def test_a_full_disk_is_an_error_and_leaves_no_debris(bucket: Bucket, tmp_path: Path, verb: str) -> None:
     if verb == "publish" and bucket.uri.startswith("s3:"):
@@ -372,6 +377,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_debris(bucket: Bucket, tmp_path: 
     assert whole(bucket, there) == two
 
 
+@pytest.mark.slow
 def test_a_small_disk_that_fills_up_keeps_the_old_snapshot(bucket: Bucket, tmp_path: Path, small_disk: Path) -> None:
     here, there = tmp_path / "here", small_disk / "there"
     one = filled(here, 1, 700, 64)
@@ -391,6 +397,7 @@ def test_a_small_disk_that_fills_up_keeps_the_old_snapshot(bucket: Bucket, tmp_p
     assert whole(bucket, there) == two
 
 
+@pytest.mark.slow
 def test_s3_that_is_gone_for_a_while_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "s3").mkdir()
     with s3_server(tmp_path / "s3") as server:

@@ -77,6 +77,7 @@ def batch(embedder: Embedder, count: int = 5) -> np.ndarray:
     return np.stack([square(np.asarray(decode(drawn(seed))), embedder.spec.image_size) for seed in range(count)])
 
 
+@pytest.mark.slow
 def test_a_vector_does_not_depend_on_its_batch(embedder: Embedder) -> None:
     images = batch(embedder)
     together = embedder.embed(images)
@@ -88,6 +89,7 @@ def test_a_vector_does_not_depend_on_its_batch(embedder: Embedder) -> None:
     assert np.unique(normalise(together).round(4), axis=0).shape[0] == 5  # different pictures, different vectors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_lite2", "efficientnet_lite0", "colour_grid"])
 def test_a_second_loading_is_the_same_network(name: str) -> None:
     first, second = load(name), load(name)
@@ -95,6 +97,7 @@ def test_a_second_loading_is_the_same_network(name: str) -> None:
     assert (first.embed(batch(first, 2)) == second.embed(batch(second, 2))).all()
 
 
+@pytest.mark.slow
 def test_shapes_of_the_first_librarys_networks(random_weights: Callable[[str], Path]) -> None:
     vgg, inception = random_weights("vgg19"), random_weights("inception_resnet_v2")
     pair = load("vgg19+inception_resnet_v2", [vgg, inception])
@@ -123,6 +126,7 @@ class Small:
         return np.tile(np.arange(1, self.spec.dimension + 1, dtype=np.float32), (len(images), 1))
 
 
+@pytest.mark.slow
 def test_a_pair_is_both_heads_and_the_middle_of_the_first_that_has_one() -> None:
     images = np.zeros((2, 32, 32, 3), np.uint8)
     for parts, middle in (((3, 2), (4, 0)), [4, 5]), (((3, 0), (4, 2)), [5, 6]), (((3, 2), (4, 2)), [4, 5]):
@@ -139,6 +143,7 @@ def test_a_pair_is_both_heads_and_the_middle_of_the_first_that_has_one() -> None
     assert equal.spec.fingerprint != Fused(Small("vgg19", 3, 0), Small("clip_vit_b16", 4, 0)).spec.fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg19", "inception_resnet_v2"])
 def test_the_frozen_network_gives_what_keras_gives(name: str, random_weights: Callable[[str], Path]) -> None:
     """Folding, freezing and bfloat16 change no answer."""
@@ -162,6 +167,7 @@ def test_the_frozen_network_gives_what_keras_gives(name: str, random_weights: Ca
     assert (normalise(ours.embed(images)) * normalise(theirs)).sum(axis=1) == pytest.approx(1, abs=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [*(name for name in NAMES if name not in APPLICATIONS and "clip" not in name), "saved"]
 )
@@ -177,6 +183,7 @@ def test_both_engines_give_the_same_vectors(
     assert ((normalise(ours.embed(images)) * normalise(theirs.embed(images))).sum(axis=1) > 0.995).all()
 
 
+@pytest.mark.slow
 def test_a_network_is_converted_once_and_a_damaged_one_again(
     saved_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +200,7 @@ def test_a_network_is_converted_once_and_a_damaged_one_again(
     assert [path.name for path in (tmp_path / "networks").iterdir()] == [xml.parent.name]
 
 
+@pytest.mark.slow
 def test_tensorflow_runs_what_openvino_cannot(
     saved_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +215,7 @@ def test_tensorflow_runs_what_openvino_cannot(
         strict.embed(np.zeros((1, 32, 32, 3), np.uint8))
 
 
+@pytest.mark.slow
 def test_the_fingerprint_follows_the_weights(random_weights: Callable[[str], Path], tmp_path: Path) -> None:
     path = random_weights("vgg19")
     other = tmp_path / path.name
@@ -214,6 +223,7 @@ def test_the_fingerprint_follows_the_weights(random_weights: Callable[[str], Pat
     assert load("vgg19", [path]).spec.fingerprint != load("vgg19", [other]).spec.fingerprint
 
 
+@pytest.mark.slow
 def test_a_spec_loads_no_engine() -> None:
     script = (
         "import sys; from shared.embedding.registry import load; import shared.search.search\n"
@@ -238,6 +248,7 @@ def test_a_wrong_model_is_named(model: str, weights: list[str], named: str) -> N
         load(model, [Path(path) for path in weights])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["vgg19", "inception_resnet_v2", "efficientnet_lite2"])
 @pytest.mark.parametrize("engine", [Engine.OPENVINO, Engine.TENSORFLOW])
 def test_a_file_that_holds_no_weights_is_named(model: str, engine: Engine, tmp_path: Path) -> None:
@@ -249,6 +260,7 @@ def test_a_file_that_holds_no_weights_is_named(model: str, engine: Engine, tmp_p
     assert not [*(tmp_path / "networks").glob("*")]
 
 
+@pytest.mark.slow
 def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     from shared.embedding.engines.tensorflow_engine import tensorflow
 
@@ -271,6 +283,7 @@ def test_a_weights_file_cannot_run_code(tmp_path: Path) -> None:
         read_tensors(path)
 
 
+@pytest.mark.slow
 def test_a_weights_file_cut_short_is_named(tmp_path: Path) -> None:
     whole = family("efficientnet_lite0")._file.read_bytes()  # type: ignore[attr-defined]
     for size in (0, 10, 5000, len(whole) - 1):
@@ -279,6 +292,7 @@ def test_a_weights_file_cut_short_is_named(tmp_path: Path) -> None:
             read_tensors(tmp_path / "cut.pth")
 
 
+@pytest.mark.slow
 def test_clip_tells_pictures_apart_and_its_8_bits_are_numbers_again(tmp_path: Path) -> None:
     """A wrong zero point or scale still gives vectors, but not these likenesses."""
     try:
@@ -299,12 +313,14 @@ def test_clip_tells_pictures_apart_and_its_8_bits_are_numbers_again(tmp_path: Pa
         load("clip_vit_b16", [wrong]).embed(np.stack([disc]))
 
 
+@pytest.mark.slow
 def test_without_its_weights_clip_says_which_command_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip, "find_spec", lambda _: None)
     with pytest.raises(ModelError, match="make weights MODEL=clip_vit_b16"):
         load("efficientnet_lite2+clip_vit_b16")
 
 
+@pytest.mark.slow
 @needs_shared
 def test_real_photos_are_nearest_to_their_own_packshots() -> None:
     """Guards the weights' reading: a wrong stride or padding still gives vectors, but not these neighbours."""

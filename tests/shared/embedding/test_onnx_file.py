@@ -15,6 +15,7 @@ from shared.embedding.registry import load
 from shared.errors import ModelError
 from shared.vectors.unit import normalise
 
+pytestmark = pytest.mark.slow
 SIDE, WIDTH, PATCH = 32, 12, 8
 CONFIG = {
     "size": {"height": SIDE, "width": SIDE},

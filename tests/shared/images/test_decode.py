@@ -202,6 +202,7 @@ def test_hostile_pictures_end_as_expected() -> None:
     assert not wrong
 
 
+@pytest.mark.slow
 def test_decoding_a_large_picture_takes_bounded_memory() -> None:
     script = (
         "import io, resource, numpy as np; from PIL import Image; from shared.images.decode import decode\n"

@@ -123,6 +123,7 @@ def test_whoever_watches_sees_that_something_changed(journal: Journal, tmp_path:
     watching.close()
 
 
+@pytest.mark.slow
 def test_many_processes_write_at_once(journal: Journal, tmp_path: Path) -> None:
     writers = [writer(tmp_path, name, 40) for name in "abc"]
     said = [process.communicate()[0] for process in writers]
@@ -132,6 +133,7 @@ def test_many_processes_write_at_once(journal: Journal, tmp_path: Path) -> None:
         check_acknowledged(journal, text)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_what_was_acknowledged_is_there(journal: Journal, tmp_path: Path) -> None:
     for round_ in range(8):
         process = writer(tmp_path, "w", 10_000)
@@ -143,6 +145,7 @@ def test_killed_at_any_moment_what_was_acknowledged_is_there(journal: Journal, t
         check_acknowledged(journal, said[: said.rindex("\n")])
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_nothing_is_half_done(journal: Journal, tmp_path: Path) -> None:
     journal.set_available(["before"])
     for limit in (1, 50_000, 120_000, 200_000):

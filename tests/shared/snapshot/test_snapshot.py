@@ -250,6 +250,7 @@ def touched(path: Path) -> float:
         return 0
 
 
+@pytest.mark.slow
 def test_an_indexer_killed_while_it_writes_leaves_a_whole_snapshot(tmp_path: Path) -> None:
     """It may die from the moment on that its snapshot has a folder until some time after it is current."""
     pictures, data, rng = tmp_path / "pictures", tmp_path / "data", random.Random(2)
@@ -277,6 +278,7 @@ def test_an_indexer_killed_while_it_writes_leaves_a_whole_snapshot(tmp_path: Pat
     assert len(list(hockey(data).path.glob("2*"))) <= 3
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_leaves_the_old_snapshot_and_no_debris(tmp_path: Path) -> None:
     before = snapshot_of(tmp_path, ["p", "q", "q"], VECTORS).id
     index, neighbours = 700 * 64 * 4 + 45, 700 * 100 * 4 + 128  # the largest files

@@ -125,6 +125,7 @@ def test_a_place_that_is_none_is_named(uri: str) -> None:
         open_bucket(uri)
 
 
+@pytest.mark.slow
 def test_s3_says_what_is_wrong_and_shows_no_key(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in s3.items():
         monkeypatch.setenv(name, value)
@@ -141,6 +142,7 @@ def test_s3_says_what_is_wrong_and_shows_no_key(s3: dict[str, str], monkeypatch:
     assert "top-secret" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_broken_connection_goes_on_where_it_stopped(
     s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -173,6 +175,7 @@ def test_a_broken_connection_goes_on_where_it_stopped(
     assert asked[:3] == [None, "bytes=3145728-", "bytes=6291456-"]
 
 
+@pytest.mark.slow
 def test_a_connection_that_breaks_in_a_small_object_is_made_again(
     s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +204,7 @@ def test_a_connection_that_breaks_in_a_small_object_is_made_again(
         answer["Body"].close()
 
 
+@pytest.mark.slow
 def test_an_outage_is_waited_for_in_the_middle_of_a_file(
     s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -226,6 +230,7 @@ def test_an_outage_is_waited_for_in_the_middle_of_a_file(
         bucket.read("big")
 
 
+@pytest.mark.slow
 def test_an_interrupted_upload_goes_on_where_it_stopped(
     s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
