@@ -24,6 +24,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_shop_is_complete(shop: Path) -> None:
     catalog = parse_catalog((shop / "catalog.csv.gz").read_bytes(), "sample")
     pictures = Counter(row.product_id for row in catalog.rows)
@@ -40,6 +41,7 @@ def test_the_shop_is_complete(shop: Path) -> None:
         assert isinstance(decode((shop / path).read_bytes()), np.ndarray)
 
 
+@pytest.mark.slow
 def test_the_shop_is_the_same_every_time(shop: Path) -> None:
     for product in shop_products()[::20]:
         for name, data in product_files(product):

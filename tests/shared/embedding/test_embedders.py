@@ -4,7 +4,9 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,22 +30,28 @@ from tests.support.project import ROOT, SHARED, needs_shared
 
 
 @pytest.fixture(scope="session")
-def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Weights files of the right form with random values: the real ones are a download."""
+def random_networks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Path]]:
+    """Keras's networks with random weights, and the files of those: the real ones are a download."""
     from shared.embedding.engines.tensorflow_engine import tensorflow
 
     folder = tmp_path_factory.mktemp("weights")
 
-    def make(name: str) -> Path:
+    @cache
+    def make(name: str) -> tuple[Any, Path]:
+        keras, app = tensorflow().keras, APPLICATIONS[name]
+        keras.utils.set_random_seed(7)
+        model = getattr(getattr(keras.applications, app.module), app.constructor)(include_top=False, weights=None)
         path = folder / f"{name}.weights.h5"
-        if not path.exists():
-            keras = tensorflow().keras
-            keras.utils.set_random_seed(7)
-            constructor = {"vgg19": "VGG19", "inception_resnet_v2": "InceptionResNetV2"}[name]
-            getattr(keras.applications, constructor)(include_top=False, weights=None).save_weights(path)
-        return path
+        model.save_weights(path)
+        return model, path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def random_weights(random_networks: Callable[[str], tuple[Any, Path]]) -> Callable[[str], Path]:
+    """Weights files of the right form with random values."""
+    return lambda name: random_networks(name)[1]
 
 
 @pytest.fixture(scope="session")
@@ -145,20 +153,21 @@ def test_a_pair_is_both_heads_and_the_middle_of_the_first_that_has_one() -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg19", "inception_resnet_v2"])
-def test_the_frozen_network_gives_what_keras_gives(name: str, random_weights: Callable[[str], Path]) -> None:
+def test_the_frozen_network_gives_what_keras_gives(
+    name: str, random_networks: Callable[[str], tuple[Any, Path]], tmp_path: Path
+) -> None:
     """Folding, freezing and bfloat16 change no answer."""
     from shared.embedding.engines.tensorflow_engine import tensorflow
 
     tf = tensorflow()
     app = APPLICATIONS[name]
     module = getattr(tf.keras.applications, app.module)
-    model = getattr(module, app.constructor)(include_top=False, weights=None)
-    model.load_weights(random_weights(name))
+    model, _ = random_networks(name)
     for layer in model.layers:  # fresh ones would have nothing to fold
         if isinstance(layer, tf.keras.layers.BatchNormalization):
             layer.moving_mean.assign(np.random.default_rng(0).normal(0, 0.1, layer.moving_mean.shape))
             layer.moving_variance.assign(np.random.default_rng(1).uniform(0.5, 2, layer.moving_variance.shape))
-    path = random_weights(name).with_name(f"moved-{name}.weights.h5")
+    path = tmp_path / f"{name}.weights.h5"
     model.save_weights(path)
     ours = load(name, [path], Runtime(engine=Engine.TENSORFLOW))
     images = batch(ours, 3)
