@@ -703,8 +703,10 @@ FOREIGN: dict[str, Any] = {
     "metric": "",
     "store": "faiss",
     "embedder": {"name": "x", "dimension": 1, "image_size": 1, "fingerprint": "x"},
-    "catalog": {},
+    "catalog": {"uri": "x"},
     "failures": {},
+    "quality": {},
+    "index": {"kind": "flat", "bytes": 1},
 }
 
 
