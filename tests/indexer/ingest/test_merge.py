@@ -183,6 +183,7 @@ RECIPES = [
 ]
 
 
+@pytest.mark.slow
 def test_a_put_product_stands_where_a_run_would_place_it(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     owners = np.repeat(np.arange(600), rng.integers(1, 4, 600))

@@ -80,6 +80,7 @@ def test_another_network_fetches_nothing_anew(
     assert done.report.tally.embedded == 9
 
 
+@pytest.mark.slow
 def test_every_row_of_a_bad_catalog_is_accounted_for_in_time(stocked: ImageServer, tmp_path: Path) -> None:
     bad = [not_found] * 10 + [html] * 5 + [drawn(1, (400, 400))[:700]] * 3 + [stalled] * 2
     stocked.answers.update({f"/{n}.jpg": answer for n, answer in enumerate(bad)})
@@ -109,6 +110,7 @@ def test_a_run_that_loses_too_much_stops(stocked: ImageServer, tmp_path: Path, l
         assert len(run(tmp_path, catalog(100), stocked.url + "/{id}.jpg").images) == 80
 
 
+@pytest.mark.slow
 def test_a_dead_server_stops_the_run_early(cdn: ImageServer, tmp_path: Path) -> None:
     with pytest.raises(RunStopped, match="None of the first 200"):
         run(tmp_path, catalog(5000), cdn.url + "/{id}.jpg", plan(max_failures=1))

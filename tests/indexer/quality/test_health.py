@@ -118,6 +118,7 @@ def blocks(product: int, category: int) -> bytes:
     return encoded(Image.fromarray((common + own).astype(np.uint8)).resize((120, 120), Image.Resampling.NEAREST))
 
 
+@pytest.mark.slow
 def test_misfiled_products_lie_among_another_category(cdn: ImageServer, tmp_path: Path) -> None:
     cdn.answers.update({f"/{n}": blocks(n, n % 3) for n in range(60)})
     rows = [f"p{n};{n};{('kind 0', 'kind 1', '')[n % 3]}" for n in range(60)]
@@ -144,6 +145,7 @@ def test_a_product_between_two_categories_is_not_misfiled(others: int, found_out
     assert [finding.image.product_id for finding in findings] == ["0"] * found_out
 
 
+@pytest.mark.slow
 def test_categories_that_are_not_visual_misfile_nothing(cdn: ImageServer, tmp_path: Path) -> None:
     cdn.answers.update({f"/{n}": blocks(n, n % 3) for n in range(60)})
     # every look is filed mostly under "stock", some of it under a "sale" that looks like nothing of its own

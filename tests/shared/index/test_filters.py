@@ -200,6 +200,7 @@ def test_answers_under_random_filters_pages_and_exclusions_equal_brute_force(tmp
             agree(similar_to_vectors(snapshot, query, wanted), right, ranks)
 
 
+@pytest.mark.slow
 def test_where_15_of_10_000_products_are_left_k_10_is_right_for_1_000_filters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +290,7 @@ def test_a_verdict_cannot_be_asked_for_where_none_was_fitted(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "how", [{}, {"diversity": 0.4}, {"diversity": 0.9}, {"collapse": True}, {"collapse": True, "diversity": 0.4}]
 )
+@pytest.mark.slow
 def test_pages_fit_together(tmp_path: Path, how: dict[str, Any]) -> None:
     products, _ = catalog(3, 200)
     vectors = normalise(np.random.default_rng(3).normal(size=(len(products), 4)).astype(np.float32))

@@ -54,6 +54,7 @@ def shop(products: int) -> tuple[Vectors, RowGroups]:
     return normalise((images + 0.3 * rng.normal(size=images.shape)).astype(np.float32)), RowGroups(starts)
 
 
+@pytest.mark.slow
 def test_a_table_by_cells_is_nearly_the_exact_one_and_says_how_nearly() -> None:
     vectors, groups = shop(2500)
     exact, quick = (

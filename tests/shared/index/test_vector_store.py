@@ -129,6 +129,7 @@ def test_float16_is_not_used_where_answers_would_move(tmp_path: Path) -> None:
     assert about.kind == "IVF57,Flat"
 
 
+@pytest.mark.slow
 def test_cells_say_what_they_find_and_take_half_the_bytes(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = np.repeat(rng.normal(size=(1000, 64)), 8, axis=0) + 0.5 * rng.normal(size=(8000, 64))

@@ -59,6 +59,7 @@ def test_vectors_come_back_as_they_went_in(good: Snapshot) -> None:
     assert (good.store.vectors(0, 3) == VECTORS).all()
 
 
+@pytest.mark.slow
 def test_whatever_is_damaged_is_refused_before_faiss_is_asked(good: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss, "read_index", lambda *_: pytest.fail("FAISS was asked"))
     files = {path: path.read_bytes() for path in sorted(good.folder.iterdir())}
