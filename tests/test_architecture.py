@@ -5,6 +5,7 @@ A room is a folder of a package; a module at the top of a package is a room of i
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,14 @@ BENCHES = sorted(path.relative_to(ROOT) for path in (ROOT / "bench").glob("*.py"
 EACH = pytest.mark.parametrize("path", [*MODULES, *BENCHES], ids=str)
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_text())
+
+
 def imports(path: Path) -> Iterator[str]:
     """The modules that a module imports, also within functions; a package stands for its `__init__`."""
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -123,7 +129,7 @@ def test_a_module_is_one_noun_of_readable_size(path: Path) -> None:
     text = (ROOT / path).read_text()
     assert len(text.splitlines()) <= 400
     assert path.stem not in ("utils", "helpers", "common")
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno
             assert node.end_lineno - node.lineno < 60, f"{path}: {node.name} is too long"

@@ -42,6 +42,7 @@ def embedding() -> Iterator[Figure]:
     return network_figures(grid, against, PICTURES, TINY)
 
 
+@pytest.mark.slow
 def test_figures_are_recorded(tmp_path: Path, material: Material) -> None:
     figures = [*embedding(), *search.store_figures(material), *start_figures(material)]
     assert not [figure for figure in figures if figure.wrong]
@@ -76,7 +77,7 @@ def test_wrong_answers_void_a_figure(material: Material, monkeypatch: pytest.Mon
     grid = load("colour_grid")
     against = [Against(Peer("mirrored", mirrored)), Against(Peer("itself", grid.embed), Bar(1))]
     wrong, right = network_figures(grid, against, PICTURES, TINY)
-    monkeypatch.setattr(search, "open_store", lambda _: Wrong())
+    monkeypatch.setattr(search, "open_store", lambda *_: Wrong())
     recall, *others = search.store_figures(material)
     assert recall.status == "not reached"
     assert right.status != "void"
