@@ -98,10 +98,10 @@ def test_clients_that_stay_after_their_answer_delay_nobody(data: Path) -> None:
 def test_a_hangup_rings_and_restarts_no_worker(data: Path) -> None:
     with serving(data, 2) as base:
         server = master(base)
-        before, signal_file = workers(server), data / ".reload"
+        before, signal_file = workers(base), data / ".reload"
         assert not signal_file.exists()
         os.kill(server, signal.SIGHUP)
         until(signal_file.exists)
         time.sleep(0.5)
-        assert workers(server) == before
+        assert workers(base) == before
         assert ask(base + SIMILAR)[0] == 200
