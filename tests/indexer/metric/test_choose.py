@@ -9,10 +9,9 @@ import pytest
 from indexer.metric.choose import Metric, learn
 from indexer.metric.fit import Features, fit
 from shared.errors import SnapshotError
-from shared.search.queries import photo_vector
 from shared.snapshot.manifest import PhotoUse, Recipe
 from shared.storage.arrays import write_array
-from shared.vectors.projection import Projection, rooted
+from shared.vectors.projection import Projection, photo_vector, rooted
 from shared.vectors.unit import Vectors, normalise
 
 PRODUCTS, WIDTH = 40, 64

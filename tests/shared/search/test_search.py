@@ -13,7 +13,7 @@ from shared.index import neighbour_table as near
 from shared.index.faiss_store import build_faiss
 from shared.index.product_table import ProductImage, StoredTable, write_products
 from shared.index.row_groups import RowGroups
-from shared.search import search as similar
+from shared.search.hits import Hit
 from shared.search.params import SearchParams
 from shared.search.search import similar_to_photo, similar_to_product, similar_to_vectors
 from shared.vectors.unit import normalise
@@ -22,7 +22,7 @@ from tests.support.snapshots import crowd, snapshot_of, unit
 A, B, C = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
 
 
-def ids(answers: list[similar.Hit]) -> list[str]:
+def ids(answers: list[Hit]) -> list[str]:
     return [answer.image.product_id for answer in answers]
 
 

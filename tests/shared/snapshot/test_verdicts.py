@@ -7,8 +7,9 @@ import pytest
 
 from indexer.quality.calibrate import Sample, _Answered, _of_photos
 from shared.errors import BadQuestion
+from shared.search.diversity import diversified
 from shared.search.params import SearchParams
-from shared.search.search import diversified, similar_to_product, similar_to_vectors
+from shared.search.search import similar_to_product, similar_to_vectors
 from shared.snapshot.verdicts import Verdicts, evidence
 from tests.support.snapshots import snapshot_of, unit
 
