@@ -15,19 +15,23 @@ from indexer.config import IndexConfig
 from indexer.ingest.cache import Cache
 from indexer.ingest.merge import merge_live_changes
 from indexer.ingest.pipeline import Indexed, index_images
+from indexer.metric.alike import choose_product_space
 from indexer.metric.choose import ENOUGH_PHOTOS, Metric, learn
 from indexer.quality import health
-from indexer.quality.calibrate import PHOTOS, Calibration, Photos, calibrate
+from indexer.quality.calibrate import PHOTOS, Calibration, calibrate
 from indexer.quality.gate import objections
+from indexer.quality.photos import Photos
+from indexer.quality.product_verdicts import fit_product_verdicts
 from shared.embedding.embedder import Embedder
 from shared.embedding.registry import load
 from shared.errors import RunStopped, SnapshotError
 from shared.index.neighbour_table import NeighbourTable, build_neighbour_table
 from shared.live.journal import Journal
 from shared.snapshot.directory import PartitionFolder
-from shared.snapshot.manifest import CatalogPart, Quality
+from shared.snapshot.manifest import AlikePart, CatalogPart, Quality
 from shared.snapshot.reader import Snapshot
-from shared.snapshot.writer import Draft, write_snapshot
+from shared.snapshot.verdicts import QueryKind, Verdicts
+from shared.snapshot.writer import Draft, ProductSpace, write_snapshot
 from shared.vectors.unit import Vectors
 
 
@@ -68,10 +72,15 @@ class Run:
             self._say(f"Nothing changed since the snapshot {same}: it stays current.")
             return None
         metric = self.choose_metric(indexed, photos)
-        neighbours = build_neighbour_table(metric.vectors, indexed.groups)
-        calibration = self.calibrate(indexed, metric, photos)
+        space, alike = self.choose_product_space(indexed, metric)
+        neighbours = build_neighbour_table(space.vectors if space else metric.vectors, indexed.groups)
         faults = health.find(indexed, neighbours, self._cache.stats)
-        snapshot_id = self.write(source, indexed, metric, neighbours, calibration, faults)
+        calibration = self.calibrate(indexed, metric, photos)
+        verdicts = self.fit_product_verdicts(indexed, metric, space, alike, neighbours, faults)
+        calibration = replace(calibration, verdicts={**calibration.verdicts, **verdicts})
+        draft = self.draft(source, indexed, metric, neighbours, calibration, faults)
+        draft = replace(draft, products=space, quality=replace(draft.quality, alike=alike))
+        snapshot_id = write_snapshot(self._config.data, draft, self._config.signing_key)
         self._console.print(indexed.report.table(title))
         self.tell(snapshot_id, indexed, metric, calibration, faults)
         try:
@@ -121,14 +130,43 @@ class Run:
             return Metric.plain(indexed.raw, indexed.plain)
         return learn(indexed.raw, indexed.groups.owners, indexed.plain, photos.raw)
 
+    def choose_product_space(self, indexed: Indexed, metric: Metric) -> tuple[ProductSpace | None, AlikePart | None]:
+        """The space in which products are compared with each other, if it is another one than that of photos."""
+        if not self._config.learned:
+            return None, None
+        attributes = [image.attributes for image in indexed.images]
+        return choose_product_space(indexed.raw, indexed.groups, indexed.plain, metric, attributes)
+
     def calibrate(self, indexed: Indexed, metric: Metric, photos: UserPhotos) -> Calibration:
-        """Estimate the quality, and fit the verdicts."""
+        """Estimate the quality, and fit the verdicts of photos."""
         embedded = Photos(self._embedder, self._cache, several=metric.learned is not None)
         return calibrate(
             indexed, metric, embedded, lambda row: self._cache.picture(indexed.images[row]), photos.held_out
         )
 
-    def write(
+    def fit_product_verdicts(
+        self,
+        indexed: Indexed,
+        metric: Metric,
+        space: ProductSpace | None,
+        alike: AlikePart | None,
+        neighbours: NeighbourTable,
+        faults: Sequence[health.Finding],
+    ) -> dict[QueryKind, Verdicts]:
+        """Fit the verdicts between products."""
+        twice = [finding for finding in faults if finding.kind is health.Fault.DUPLICATE]
+        verdicts = fit_product_verdicts(
+            indexed,
+            space or ProductSpace(metric.projection, metric.vectors),
+            neighbours,
+            {name for finding in twice for name in (finding.image.product_id, finding.related)},
+            Photos(self._embedder, self._cache, several=False),
+            lambda row: self._cache.picture(indexed.images[row]),
+            alike.columns.split(",") if alike and alike.columns else (),
+        )
+        return {QueryKind.PRODUCT: verdicts} if verdicts else {}
+
+    def draft(
         self,
         source: CatalogPart,
         indexed: Indexed,
@@ -136,10 +174,10 @@ class Run:
         neighbours: NeighbourTable,
         calibration: Calibration,
         faults: Sequence[health.Finding],
-    ) -> str:
-        """Write the snapshot, which does not serve yet, and return its id."""
+    ) -> Draft:
+        """The content of the snapshot, but for the product space."""
         config, report = self._config, indexed.report
-        draft = Draft(
+        return Draft(
             partition=config.partition,
             images=indexed.images,
             vectors=metric.vectors,
@@ -160,7 +198,6 @@ class Run:
             ),
             neighbours=neighbours,
         )
-        return write_snapshot(config.data, draft, config.signing_key)
 
     def tell(
         self,

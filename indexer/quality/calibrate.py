@@ -5,33 +5,27 @@ half. Otherwise simulated phone photos of the products are. Where shoppers' phot
 verdicts: of what they show nothing is known, but that nearly all of it is in the catalog.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.ingest.cache import Cache, content_hash
 from indexer.ingest.pipeline import Indexed
 from indexer.metric.choose import Fold, Metric, folds, sample, several
 from indexer.metric.fit import Owners
-from indexer.progress import Bar
-from indexer.quality.simulated_photo import in_studio, photographed
-from shared.embedding.embedder import Embedder
-from shared.images.decode import MAX_EDGE, decode
-from shared.refusals import Refusal
+from indexer.quality.photos import Photos
+from indexer.quality.simulated_photo import in_studio
 from shared.snapshot.verdicts import QueryKind, Verdict, Verdicts, evidence
-from shared.vectors.unit import Vectors, normalise, usable
+from shared.vectors.unit import Vectors
 
 PHOTOS = 64
-_TOGETHER = 4  # photos, of four views each: a batch
 _LOST = 0.08  # of right answers, about, may be called none
 _ALARMS = {Verdict.VARIANT: 0.2, Verdict.SAME: 0.05}
 # Real photos give about so much of the evidence of simulated ones: measured between packshots and photos of 81
 # groceries (Klasson et al., WACV 2019), in the default network's plain space. For where no real photo was seen.
 _REAL = 0.8
-_PAIRS = {Verdict.SIMILAR: 0.05, Verdict.VARIANT: 0.005}
 
 
 class Sample(StrEnum):
@@ -61,48 +55,6 @@ class _Answered:
     owners: Owners
 
 
-class Photos:
-    """Pictures embedded as photos are, through the cache, so that a second run embeds nothing."""
-
-    def __init__(self, embedder: Embedder, cache: Cache, *, several: bool) -> None:
-        self._embedder, self._cache, self._several = embedder, cache, several
-        self._views = embedder.spec.views if several else 1
-
-    def embed(self, pictures: Sequence[bytes], *, simulate: bool = False) -> list[Vectors | None]:
-        """The raw vectors of each picture's views `(views, d)`; None if it cannot be read."""
-        keys = [f"{content_hash(data)} {'simulated' if simulate else 'as photo'} {self._views}" for data in pictures]
-        with Bar("photos to judge by", len(pictures)) as bar:
-            for at in range(0, len(pictures), _TOGETHER):
-                some = dict(zip(keys[at : at + _TOGETHER], pictures[at : at + _TOGETHER], strict=True))
-                self._fill(some, simulate)
-                bar.advance(len(some))
-        return list(map(self._kept, keys))
-
-    def _fill(self, pictures: Mapping[str, bytes], simulate: bool) -> None:
-        """Embed together the pictures that the cache lacks."""
-        spec = self._embedder.spec
-        edge = MAX_EDGE if simulate else spec.edge(self._several)
-        seen_as = {}
-        for key, data in pictures.items():
-            if self._cache.has_vector(spec.fingerprint, key) or isinstance(picture := decode(data, edge=edge), Refusal):
-                continue
-            if simulate:
-                picture = photographed(picture, np.random.default_rng(int(key[:8], 16)))
-            seen_as[key] = spec.seen(picture, self._several)
-        if not seen_as:
-            return
-        raw = self._embedder.embed(np.concatenate(list(seen_as.values())))
-        for key, own in zip(seen_as, np.split(raw, len(seen_as)), strict=True):
-            if usable(normalise(own)).all():
-                self._cache.put_vectors(spec.fingerprint, [key], own.reshape(1, -1))
-
-    def _kept(self, key: str) -> Vectors | None:
-        spec = self._embedder.spec
-        if not self._cache.has_vector(spec.fingerprint, key):
-            return None
-        return self._cache.vectors(spec.fingerprint, [key], self._views * spec.dimension).reshape(-1, spec.dimension)
-
-
 def calibrate(
     indexed: Indexed,
     metric: Metric,
@@ -110,7 +62,7 @@ def calibrate(
     picture: Callable[[int], bytes],
     user_photos: Sequence[bytes] = (),
 ) -> Calibration:
-    """Calibrate the result of a run; `metric.vectors` are the rows that will be searched.
+    """Calibrate the result of a run; `metric.vectors` are the rows that will be searched by photos.
 
     `picture` gives the bytes of the image of a row, `user_photos` some of those learned from.
     """
@@ -127,7 +79,7 @@ def calibrate(
         answered = _answered(photos.embed([picture(row) for row in rows], simulate=True), owners[rows], whole)
         right = answered.scores.argmax(axis=1) == answered.owners
         found = dict(zip(answered.owners.tolist(), right.astype(float).tolist(), strict=True))
-    verdicts = {QueryKind.PRODUCT: _among_products(metric.vectors, owners, answered, by)}
+    verdicts = dict[QueryKind, Verdicts]()
     if user_photos:
         asked = _answered(photos.embed(user_photos), np.full(len(user_photos), -1), whole)
         answered, shown = _Answered(asked.scores, asked.scores.argmax(axis=1)), Sample.USER
@@ -198,19 +150,3 @@ def _of_photos(answered: _Answered, shown: Sample, real: float = 1.0) -> Verdict
 def _first_evidence(scores: Vectors) -> Vectors:
     """The evidence for each query's first hit."""
     return np.array([evidence(row)[0] for row in -np.sort(-scores, axis=1)[:, :2]], np.float32)
-
-
-def _among_products(vectors: Vectors, owners: Owners, answered: _Answered, by: Sample) -> Verdicts:
-    """Fit thresholds for product -> products: as near as few pairs of products are, or as one product's own
-    pictures."""
-    some = sample(owners)[:2000]
-    pairs = vectors[some] @ vectors[some].T
-    others = pairs[owners[some][:, None] != owners[some][None, :]]
-    if not len(others):
-        others = np.zeros(1, np.float32)
-    similar, variant = (float(np.quantile(others, 1 - share)) for share in _PAIRS.values())
-    own = answered.scores[np.arange(len(answered.owners)), answered.owners]
-    same = max(variant, float(np.median(own))) if len(own) else variant
-    levels = {Verdict.SIMILAR: similar, Verdict.VARIANT: variant, Verdict.SAME: same}
-    alarms = {name: round(float((others >= level).mean()), 6) for name, level in levels.items()}
-    return Verdicts(**levels, false_alarms=alarms, lost=0.0, fitted_on=f"pairs of products, and {by}")

@@ -10,7 +10,7 @@ from server.inference.photo_queue import PhotoQueue
 from server.serving.snapshots import Snapshots
 from shared.images.crop import Crop
 from shared.search.queries import Query, mixed_query, photo_query, product_query
-from shared.snapshot.view import SnapshotView
+from shared.snapshot.view import SnapshotView, Space
 
 # Photos of requests that have several: so many are decoded at once and embedded together.
 _PHOTOS_AT_ONCE = 4
@@ -44,7 +44,9 @@ class Queries:
     ) -> Callable[[], Query]:
         """The same for positive and negative examples that make one query."""
         examples = (*positives, *negatives)
-        started = [self._start_one(snapshot, example) for example in examples]
+        # Products are compared with each other in their own space, and with photos in that of photos.
+        space = Space.PRODUCTS if all(example.product_id for example in examples) else Space.PHOTOS
+        started = [self._start_one(snapshot, example, space) for example in examples]
 
         def query() -> Query:
             named = [
@@ -55,9 +57,11 @@ class Queries:
 
         return query
 
-    def _start_one(self, snapshot: SnapshotView, example: ProductOrPhoto) -> Callable[[], Query]:
+    def _start_one(
+        self, snapshot: SnapshotView, example: ProductOrPhoto, space: Space = Space.PRODUCTS
+    ) -> Callable[[], Query]:
         if example.product_id:
-            return partial(product_query, snapshot, example.product_id)
+            return partial(product_query, snapshot, example.product_id, space)
         return self._pool.submit(self._sent_photo, snapshot, example).result
 
     def _sent_photo(self, snapshot: SnapshotView, sent: ProductOrPhoto) -> Query:

@@ -9,20 +9,20 @@ from shared.vectors.unit import Vectors
 NAMES = ("faiss",)
 
 
-def build_store(name: str, vectors: Vectors, folder: Path) -> StoreFigures:
-    """Write a store of that kind over `(n, d)` unit vectors into `folder`, as `index.<name>`. Raises `ConfigError`."""
+def build_store(name: str, vectors: Vectors, folder: Path, stem: str = "index") -> StoreFigures:
+    """Write a store of that kind over `(n, d)` unit vectors into `folder`, as `<stem>.<name>`. Raises `ConfigError`."""
     _check(name)
     from shared.index.faiss_store import build_faiss
 
-    return build_faiss(vectors, folder / "index.faiss")
+    return build_faiss(vectors, folder / f"{stem}.faiss")
 
 
-def open_store(name: str, folder: Path) -> VectorStore:
+def open_store(name: str, folder: Path, stem: str = "index") -> VectorStore:
     """The store of that kind in a snapshot's folder, whose files must have been verified. Raises `ConfigError`."""
     _check(name)
     from shared.index.faiss_store import FaissStore
 
-    return FaissStore(folder / "index.faiss")
+    return FaissStore(folder / f"{stem}.faiss")
 
 
 def _check(name: str) -> None:

@@ -10,7 +10,7 @@ from shared.live.journal import Change, Clock, Pins, Reading
 from shared.live.tables import Added
 from shared.snapshot.manifest import Manifest
 from shared.snapshot.reader import Snapshot
-from shared.snapshot.view import SnapshotView
+from shared.snapshot.view import SnapshotView, Space
 from shared.vectors.projection import pulled
 from shared.vectors.unit import Vectors, normalise, usable
 
@@ -82,14 +82,16 @@ def merged_up_to(manifest: Manifest, journal: str) -> int:
     return live.seq if live and live.journal == journal else 0
 
 
-def catalog_vectors(snapshot: SnapshotView, raw: Vectors) -> Vectors:
+def catalog_vectors(snapshot: SnapshotView, raw: Vectors, space: Space = Space.PHOTOS) -> Vectors:
     """Map raw vectors of the images of one product `(n, d)` to unit vectors `(n, k)`, as an index run would; a row that
     has no direction becomes all NaN."""
-    if snapshot.projection is None:
+    apart = space is Space.PRODUCTS and snapshot.manifest.product_dimension is not None
+    projection = snapshot.product_projection if apart else snapshot.projection
+    if projection is None:
         return normalise(raw[:, : snapshot.spec.plain_dimension])
-    rows = snapshot.projection.images(raw)
+    rows = projection.images(raw)
     learned = snapshot.manifest.quality.learned
-    if not (learned and learned.parts.pull):
+    if apart or not (learned and learned.parts.pull):
         return rows
     return pulled(rows, np.nan_to_num(normalise(rows.sum(axis=0, keepdims=True))))
 
@@ -100,11 +102,12 @@ def _added(base: Snapshot, reading: Reading, change: Change) -> Added | list[tup
     raw = reading.vectors(change.seq, base.spec.fingerprint)
     if missing := [(change.seq, place) for place in range(len(images)) if place not in raw]:
         return missing
-    vectors = catalog_vectors(base, np.stack([raw[place] for place in range(len(images))]))
-    good = usable(vectors)
+    stacked = np.stack([raw[place] for place in range(len(images))])
+    vectors, compared = (catalog_vectors(base, stacked, space) for space in (Space.PHOTOS, Space.PRODUCTS))
+    good = usable(vectors) & usable(compared)
     lines = tuple(
         line_of(ProductImage(change.product_id, image_id, address, change.attributes or {}))
         for (image_id, address), fine in zip(images, good, strict=True)
         if fine
     )
-    return Added(change.product_id, change.seq, lines, vectors[good])
+    return Added(change.product_id, change.seq, lines, vectors[good], compared[good])

@@ -25,7 +25,8 @@ class LiveView(SnapshotView):
     def __init__(self, base: Snapshot, changes: LiveChanges) -> None:
         self.base, self.changes, self.waiting = base, changes, changes.waiting
         self.id, self.tag, self.folder = base.id, f"{base.id}+{changes.version}", base.folder
-        self.manifest, self.projection, self.verdicts = base.manifest, base.projection, base.verdicts
+        self.manifest, self.verdicts = base.manifest, base.verdicts
+        self.projection, self.product_projection = base.projection, base.product_projection
         self._added = AddedTable(changes.added)
         self.products: LiveTable = LiveTable(base.products, self._added, changes.numbers)
         self.gone = np.zeros(self.products.count, bool)
@@ -33,9 +34,12 @@ class LiveView(SnapshotView):
         self.gone[[place for place in replaced if place is not None]] = True
         self.hidden = self.gone.copy()
         self.hidden[changes.unavailable_numbers] = True
-        none = np.zeros((0, base.store.dimension), np.float32)
-        vectors = np.concatenate([none, *(product.vectors for product in changes.added)])
-        self.store: LiveStore = LiveStore(base.store, vectors, np.repeat(self.hidden, np.diff(self.products.starts)))
+        hidden = np.repeat(self.hidden, np.diff(self.products.starts))
+        self.store: LiveStore = LiveStore(base.store, [added.vectors for added in changes.added], hidden)
+        self.product_store: LiveStore = self.store
+        if base.product_store is not base.store:
+            vectors = [added.product_vectors for added in changes.added]
+            self.product_store = LiveStore(base.product_store, vectors, hidden)
 
     @cached_property
     def columns(self) -> LiveColumns:
@@ -58,7 +62,7 @@ class LiveView(SnapshotView):
         for number in map(self.products.find, pins.pinned):
             if number is not None and number != product and number not in blocked and not self.hidden[number]:
                 images = self.products.images(number)
-                theirs = self.store.vectors(images.start, images.stop)
+                theirs = self.product_store.vectors(images.start, images.stop)
                 scores = (self.query_vector(product) @ theirs.T)[0].round(DIGITS)
                 first[number] = images[int(scores.argmax())], float(scores.max())
         rows = np.array([row for row, _ in first.values()], np.int64)
@@ -75,7 +79,7 @@ class LiveView(SnapshotView):
         if self.changes.added:
             # A product that the table lacks scores at most this, and stands before the added ones.
             floor = -np.inf if whole else scores[-1]
-            own = (self.query_vector(product) @ self.store.added.T)[0].round(DIGITS)
+            own = (self.query_vector(product) @ self.product_store.added.T)[0].round(DIGITS)
             sure = np.flatnonzero(own > floor)
             own, added = best_of_each(own[sure], base.rows + sure, self.products.owners(base.rows + sure))
             rows, scores = np.concatenate([rows, added]), np.concatenate([scores, own])

@@ -19,12 +19,14 @@ from shared.vectors.unit import Vectors
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A product that was put: a line of JSON and a unit vector `(images, d)` for each of its images."""
+    """A product that was put: a line of JSON and a unit vector for each of its images, `(images, d)`, in either
+    space."""
 
     product_id: str
     seq: int
     lines: tuple[bytes, ...]
     vectors: Vectors
+    product_vectors: Vectors
 
 
 class AddedTable(ListedTable):
@@ -80,11 +82,12 @@ class LiveColumns(Columns):
 
 
 class LiveStore:
-    """A snapshot's store with the vectors of added products `(n, d)` behind it. `hidden` rows are never found, and are
-    not in its `count`."""
+    """A snapshot's store with the vectors of added products `(images, d)` behind it. `hidden` rows are never found, and
+    are not in its `count`."""
 
-    def __init__(self, base: VectorStore, added: Vectors, hidden: NDArray[np.bool_]) -> None:
-        self._base, self.added, self.shown = base, added, ~hidden
+    def __init__(self, base: VectorStore, added: Sequence[Vectors], hidden: NDArray[np.bool_]) -> None:
+        self._base, self.shown = base, ~hidden
+        self.added = np.concatenate([np.zeros((0, base.dimension), np.float32), *added])
         self._count = int(np.count_nonzero(self.shown))
 
     @property

@@ -13,7 +13,7 @@ from shared.images.views import VIEWS
 from shared.refusals import Kind, Refusal
 from shared.search.hits import Hit
 from shared.snapshot.verdicts import QueryKind
-from shared.snapshot.view import SnapshotView
+from shared.snapshot.view import SnapshotView, Space
 from shared.vectors.projection import photo_vector
 from shared.vectors.top_k import DIGITS
 from shared.vectors.unit import Vectors, normalise, usable
@@ -32,13 +32,14 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A unit vector `(1, d)` to search by, and its parts. `products`: the numbers of the products in the query, which
-    are no hits."""
+    """A unit vector `(1, d)` of a `space` to search by, and its parts. `products`: the numbers of the products in the
+    query, which are no hits."""
 
     vector: Vectors
     parts: Callable[[], Parts]
     kind: QueryKind = QueryKind.MIXED
     products: frozenset[int] = frozenset()
+    space: Space = Space.PHOTOS
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +55,16 @@ class Explanation:
         return max(self.parts, key=lambda part: part[1])
 
 
-def product_query(view: SnapshotView, product_id: str) -> Query:
+def product_query(view: SnapshotView, product_id: str, space: Space = Space.PRODUCTS) -> Query:
     """Build a query from a product: the mean direction of its images. Raises `UnknownProduct`."""
     number = view.number(product_id)
     images = view.products.images(number)
 
     def parts() -> Parts:
         names = [view.products.image(row).image_id for row in images]
-        return Parts(names, view.store.vectors(images.start, images.stop))
+        return Parts(names, view.store_of(space).vectors(images.start, images.stop))
 
-    return Query(view.query_vector(number), parts, QueryKind.PRODUCT, frozenset({number}))
+    return Query(view.query_vector(number, space), parts, QueryKind.PRODUCT, frozenset({number}), space)
 
 
 def photo_query(view: SnapshotView, embedder: Embedder, photo: bytes, crop: Crop | None = None) -> Query:
@@ -111,7 +112,7 @@ def mixed_query(
         return Parts([name for name, _, _ in positive], np.concatenate([query.vector for _, query, _ in positive]))
 
     products = frozenset[int]().union(*(query.products for _, query, _ in (*positive, *negative)))
-    return Query(vector, parts, QueryKind.MIXED, products)
+    return Query(vector, parts, QueryKind.MIXED, products, positive[0][1].space)
 
 
 def _mean(examples: Sequence[tuple[str, Query, float]]) -> Vectors:
@@ -126,7 +127,7 @@ def explain(view: SnapshotView, hits: Iterable[Hit], query: Query) -> list[Expla
     parts = query.parts()
     found = []
     for hit in hits:
-        scores = (parts.vectors @ view.store.vectors(hit.row, hit.row + 1)[0]).round(DIGITS)
+        scores = (parts.vectors @ view.store_of(query.space).vectors(hit.row, hit.row + 1)[0]).round(DIGITS)
         named = zip(parts.names, (round(score, DIGITS) for score in scores.tolist()), strict=True)
         found.append(Explanation(hit.image.image_id, tuple(named)))
     return found

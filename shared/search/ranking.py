@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import BadQuestion
+from shared.index.vector_store import VectorStore
 from shared.search.hits import Hit
 from shared.search.params import SearchParams
 from shared.snapshot.verdicts import QueryKind, Verdicts, evidence
@@ -31,19 +32,26 @@ class Ranking:
 
 
 def nearest_to(
-    view: SnapshotView, queries: Vectors, k: int, params: SearchParams, kind: QueryKind, without: frozenset[int]
+    view: SnapshotView,
+    store: VectorStore,
+    queries: Vectors,
+    k: int,
+    params: SearchParams,
+    kind: QueryKind,
+    without: frozenset[int],
 ) -> Ranking:
-    """Rank the `k` products nearest to any of the unit vectors `(n, d)`, at least 2, that `params` admit."""
+    """Rank the `k` products nearest to any of the unit vectors `(n, d)`, at least 2, that `params` admit; `store` is
+    the view's in the vectors' space."""
     k = max(2, k)
     allowed = view.allowed(params.filter) if params.filter else None
     unwanted = without.union(numbers_of(view, params.exclude))
-    rows, scores = _nearest(view, queries, k, unwanted, allowed)
+    rows, scores = _nearest(view, store, queries, k, unwanted, allowed)
     weighed: NDArray[np.floating] = scores
     if kind is QueryKind.PHOTO and kind in view.verdicts:
         # A product does not compete for being itself, so the scores of its hits are the evidence. Hits of a photo
         # compete with all products, whether the parameters admit them or not.
         restricted = allowed is not None or unwanted
-        weighed = evidence(scores, _nearest(view, queries, 2, without, None)[1] if restricted else scores[:2])
+        weighed = evidence(scores, _nearest(view, store, queries, 2, without, None)[1] if restricted else scores[:2])
     return alike_enough(view, Ranking(rows, scores, weighed, len(rows) < k), params, kind)
 
 
@@ -88,10 +96,15 @@ def hits_of(view: SnapshotView, ranking: Ranking, kind: QueryKind, first: int = 
 
 
 def _nearest(
-    view: SnapshotView, queries: Vectors, k: int, without: frozenset[int], allowed: NDArray[np.bool_] | None
+    view: SnapshotView,
+    store: VectorStore,
+    queries: Vectors,
+    k: int,
+    without: frozenset[int],
+    allowed: NDArray[np.bool_] | None,
 ) -> tuple[NDArray[np.int64], Vectors]:
     """The best rows of the `k` nearest products, and their scores, best first."""
-    store, table = view.store, view.products
+    table = view.products
     count = store.count if allowed is None else int(np.count_nonzero(allowed))
     if not count:  # nothing is allowed, or all of it was deleted or is unavailable
         return np.empty(0, np.int64), np.empty(0, np.float32)

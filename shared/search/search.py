@@ -14,7 +14,7 @@ from shared.search.params import TEN, SearchParams
 from shared.search.queries import Query, photo_query
 from shared.search.ranking import Ranking, alike_enough, hits_of, nearest_to, numbers_of, page_of, verdicts_of
 from shared.snapshot.verdicts import QueryKind
-from shared.snapshot.view import SnapshotView
+from shared.snapshot.view import SnapshotView, Space
 from shared.timing import stage
 from shared.vectors.unit import Vectors
 
@@ -46,7 +46,7 @@ def similar_to_photo(view: SnapshotView, embedder: Embedder, photo: bytes, param
 
 def similar_to_query(view: SnapshotView, query: Query, params: SearchParams = TEN) -> list[Hit]:
     """Find the products that look most like a query of any kind."""
-    return similar_to_vectors(view, query.vector, params, query.kind, query.products)
+    return similar_to_vectors(view, query.vector, params, query.kind, query.products, query.space)
 
 
 @stage("search")
@@ -56,17 +56,20 @@ def similar_to_vectors(
     params: SearchParams = TEN,
     kind: QueryKind = QueryKind.PHOTO,
     without: frozenset[int] = frozenset(),
+    space: Space = Space.PHOTOS,
 ) -> list[Hit]:
-    """Find the products nearest to any of the unit vectors `(n, d)`, without the products of those numbers."""
+    """Find the products nearest to any of the unit vectors `(n, d)` of a space, without the products of those
+    numbers."""
+    store = view.store_of(space)
     if not params.rearranged:
-        return page_of(view, nearest_to(view, queries, params.last, params, kind, without), kind, params)
+        return page_of(view, nearest_to(view, store, queries, params.last, params, kind, without), kind, params)
     fold = verdicts_of(view, QueryKind.PRODUCT).variant if params.collapse else np.inf
     chosen = np.zeros(0, np.int64)  # products: inverted lists visited for more hits may change the ranking
     upto = 10
     while True:
         # The first 10 are chosen from as many candidates whatever k is, and so on, so that pages fit together.
-        ranking = nearest_to(view, queries, 4 * upto + 16, params, kind, without)
-        vectors = np.concatenate([view.store.vectors(row, row + 1) for row in ranking.rows.tolist()] or [queries[:0]])
+        ranking = nearest_to(view, store, queries, 4 * upto + 16, params, kind, without)
+        vectors = np.concatenate([store.vectors(row, row + 1) for row in ranking.rows.tolist()] or [queries[:0]])
         count = params.last if ranking.whole else min(upto, params.last)
         owners = view.products.owners(ranking.rows)
         places = {owner: place for place, owner in enumerate(owners.tolist())}
@@ -88,7 +91,7 @@ def _near_product(
     """
     apart = without | {product}
     if params.rearranged or params.filter:
-        return similar_to_vectors(view, view.query_vector(product), params, QueryKind.PRODUCT, apart)
+        return similar_to_vectors(view, view.query_vector(product), params, QueryKind.PRODUCT, apart, Space.PRODUCTS)
     owners = view.products.owners(near.rows)
     known = near.where(~np.isin(owners, numbers_of(view, params.exclude)))
     ranking = alike_enough(view, known, params, QueryKind.PRODUCT)
@@ -98,7 +101,7 @@ def _near_product(
     count, least = len(hits), hits[-1].score if hits else 1.0
     beyond = replace(params, k=params.last - count, offset=0)
     apart = apart.union(owners.tolist())
-    hits += similar_to_vectors(view, view.query_vector(product), beyond, QueryKind.PRODUCT, apart)
+    hits += similar_to_vectors(view, view.query_vector(product), beyond, QueryKind.PRODUCT, apart, Space.PRODUCTS)
     return [
         hit._replace(rank=rank, score=min(hit.score, least) if rank > count else hit.score)
         for rank, hit in _page(hits, params)

@@ -21,6 +21,7 @@ from shared.storage.files import FileDigest
 FORMAT = 1
 SIGNATURE = "manifest.sig"
 HASH_DIGITS = 16
+PRODUCT_INDEX, PRODUCT_PROJECTION = "products_index", "products_projection"  # how names of their files begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,16 @@ class LearnedPart:
 
 
 @dataclass(frozen=True, slots=True)
+class AlikePart:
+    """The space in which products are compared with each other: which one was chosen, by which columns of the catalog
+    ("" if by none), and what each one reached (nDCG of the first 10 hits)."""
+
+    space: str
+    columns: str = ""
+    judged: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Quality:
     """The quality of the snapshot, as its index run estimated it. `estimate` is R@1, `coverage` the share of the
     catalog's products that are in it, `health` the number of faults by kind. `learned` is None for plain vectors."""
@@ -107,6 +118,7 @@ class Quality:
     coverage: float | None = None
     health: Mapping[str, int] = field(default_factory=dict)
     learned: LearnedPart | None = None
+    alike: AlikePart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +130,9 @@ class IndexPart(StoreFigures):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All that a server must know of a snapshot. `count` is of vectors (images), `failures` of refused rows by kind."""
+    """All that a server must know of a snapshot. `count` is of vectors (images), `failures` of refused rows by kind.
+    `product_dimension` is that of the space in which products are compared with each other, None where that is the one
+    in which photos are searched."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)  # of its parts, too
 
@@ -137,6 +151,7 @@ class Manifest:
     files: Mapping[str, FileDigest]
     quality: Quality
     index: IndexPart
+    product_dimension: int | None = None
 
     @property
     def partition(self) -> Partition:

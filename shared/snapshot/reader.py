@@ -27,6 +27,7 @@ from shared.index.product_table import StoredTable
 from shared.index.stores import open_store
 from shared.partition import Partition
 from shared.snapshot.directory import PartitionFolder
+from shared.snapshot.manifest import PRODUCT_INDEX, PRODUCT_PROJECTION
 from shared.snapshot.network_files import OF_NETWORKS, carried_embedder
 from shared.snapshot.verify import verify
 from shared.snapshot.view import NOT_PINNED, Neighbours, Pinned, SnapshotView
@@ -45,15 +46,25 @@ class Snapshot(SnapshotView):
         self.neighbour_table = open_neighbour_table(folder, self.products.count)
         self.store = open_store(self.manifest.store, folder)
         self.projection = Projection.open(folder, listed)
+        self.product_projection, self.product_store = self.projection, self.store
+        if self.manifest.product_dimension:
+            self.product_projection = Projection.open(folder, listed, PRODUCT_PROJECTION)
+            self.product_store = open_store(self.manifest.store, folder, PRODUCT_INDEX)
         self._columns = open_columns(folder, self.products.rows)
         self.verdicts = self.manifest.quality.verdicts
         wanted = self.manifest
         found = (self.store.count, self.store.dimension, self.products.rows, self.products.count)
         fits = found == (wanted.count, wanted.dimension, wanted.count, wanted.products)
-        if self.projection:
-            last = self.projection.blocks[-1]
-            fits &= self.projection.dimension == wanted.dimension
-            fits &= last.start + last.means.shape[1] <= wanted.embedder.dimension
+        product_dimension = wanted.product_dimension or wanted.dimension
+        fits &= (self.product_store.count, self.product_store.dimension) == (wanted.count, product_dimension)
+        for projection, dimension in (
+            (self.projection, wanted.dimension),
+            (self.product_projection, product_dimension),
+        ):
+            if projection:
+                fits &= projection.dimension == dimension
+                ends = (block.start + block.means.shape[1] for block in projection.blocks)
+                fits &= max(ends) <= wanted.embedder.dimension
         if not fits:
             raise SnapshotError(f"The index of {folder} has not the size that its manifest states.")
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,13 @@ from shared.snapshot.network_files import carried_embedder
 from shared.snapshot.verdicts import QueryKind, Verdicts
 from shared.vectors.projection import Projection
 from shared.vectors.unit import Vectors
+
+
+class Space(StrEnum):
+    """A space in which vectors are compared: one finds products that look alike, the other the product in a photo."""
+
+    PRODUCTS = "products"
+    PHOTOS = "photos"
 
 
 class Neighbours(NamedTuple):
@@ -55,9 +63,12 @@ class SnapshotView(ABC):
     folder: Path
     manifest: Manifest
     projection: Projection | None
+    product_projection: Projection | None
     verdicts: Mapping[QueryKind, Verdicts]
     products: ProductTable
     store: VectorStore
+    product_store: VectorStore
+    """The same rows in the space in which products are compared with each other; `store` itself where that is one."""
     waiting: Sequence[tuple[int, int]] = ()
     """Change and place of each image that its network has still to embed."""
 
@@ -96,9 +107,7 @@ class SnapshotView(ABC):
     @property
     def space(self) -> tuple[str, ...]:
         """The identity of the space of vectors and scores. Scores of views whose spaces are equal can be compared."""
-        learned = [
-            f"{name} {digest.sha256}" for name, digest in self.manifest.files.items() if name.startswith("projection.")
-        ]
+        learned = [f"{name} {digest.sha256}" for name, digest in self.manifest.files.items() if "projection." in name]
         return (self.spec.fingerprint, str(self.manifest.dimension), *sorted(learned))
 
     def number(self, product_id: str) -> int:
@@ -108,10 +117,14 @@ class SnapshotView(ABC):
             raise UnknownProduct(f"The product {product_id!r} is not in the index of {self.manifest.partition}.")
         return found
 
-    def query_vector(self, product: int) -> Vectors:
+    def store_of(self, space: Space) -> VectorStore:
+        """The vectors of all rows in that space."""
+        return self.product_store if space is Space.PRODUCTS else self.store
+
+    def query_vector(self, product: int, space: Space = Space.PRODUCTS) -> Vectors:
         """The mean direction of a product's images, which it is searched by: a unit vector `(1, d)`."""
         images = self.products.images(product)
-        mine = self.store.vectors(images.start, images.stop)
+        mine = self.store_of(space).vectors(images.start, images.stop)
         return mean_directions(mine, np.array([0, len(mine)], np.int32))
 
     def load_embedder(self, runtime: Runtime | None = None) -> Embedder:

@@ -15,6 +15,8 @@ from shared.partition import Partition
 from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.manifest import (
     FORMAT,
+    PRODUCT_INDEX,
+    PRODUCT_PROJECTION,
     SIGNATURE,
     CatalogPart,
     IndexPart,
@@ -31,8 +33,18 @@ from shared.vectors.unit import Vectors
 
 
 @dataclass(frozen=True, slots=True)
+class ProductSpace:
+    """The rows' unit vectors `(n, k)` in the space in which products are compared, and the map into it, None where that
+    is the network's own."""
+
+    projection: Projection | None
+    vectors: Vectors
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
-    """The content of a new snapshot. `images` and the rows of `vectors` correspond, and are grouped by product."""
+    """The content of a new snapshot. `images` and the rows of `vectors` correspond, and are grouped by product.
+    `products` is None where products are compared in the space of `vectors`."""
 
     partition: Partition
     images: Sequence[ProductImage]
@@ -46,6 +58,7 @@ class Draft:
     refused_csv: bytes
     quality: Quality = field(default_factory=Quality)
     neighbours: NeighbourTable | None = None
+    products: ProductSpace | None = None
 
 
 def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
@@ -62,10 +75,15 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
         write_products(draft.images, folder)
         write_columns(columns_of(image.attributes for image in draft.images), folder)
         table = StoredTable(folder)
-        near = draft.neighbours or build_neighbour_table(draft.vectors, table.groups)
+        compared = draft.products.vectors if draft.products else draft.vectors
+        near = draft.neighbours or build_neighbour_table(compared, table.groups)
         write_neighbour_table(near, folder)
         if draft.projection:
             draft.projection.write(folder)
+        if draft.products:
+            build_store(draft.store, draft.products.vectors, folder, PRODUCT_INDEX)
+            if draft.products.projection:
+                draft.products.projection.write(folder, PRODUCT_PROJECTION)
         write_synced(folder / "report.json", draft.report)
         write_synced(folder / "refused.csv", draft.refused_csv)
         network = network_files(draft.embedder.files())
@@ -88,6 +106,7 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
             quality=draft.quality,
             index=IndexPart(**asdict(built), neighbours_recall_at_10=round(near.recall, 4)),
             files={path.name: digest_of(path) for path in sorted(folder.iterdir())},
+            product_dimension=compared.shape[1] if draft.products else None,
         ).to_json()
         write_synced(folder / "manifest.json", manifest)
         if key:

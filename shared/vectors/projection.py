@@ -3,7 +3,8 @@
 A network's vector has one part or two: its head (of a pair, both heads), and its middle (see `EmbedderSpec`). A block
 of the projection maps one part: square-rooted (Arandjelovic and Zisserman, "RootSIFT", CVPR 2012), centred on the mean
 of its kind, packshots or photos, multiplied by a matrix, scaled to length 1. Blocks are joined with equal weight.
-`indexer/fitting.py` fits them; a snapshot holds, per block, named by where its part begins:
+`indexer/metric/fit.py` fits them. A snapshot holds, per block, named by where its part begins (and the same under
+`products_projection` where products are compared with each other in another space):
 
     projection.0.means.npy   float32 (2, d): of catalog images, of photos
     projection.0.matrix.npy  float32 (d, k); absent where nothing is to be multiplied
@@ -77,28 +78,34 @@ class Projection:
         means = [normalise(block.part(raw).mean(axis=0, keepdims=True)) for block in self.blocks]
         return joined([block.apply(mean, 1) for block, mean in zip(self.blocks, means, strict=True)])
 
-    def write(self, folder: Path) -> None:
-        """Write the files."""
-        for block in self.blocks:
-            write_array(folder / f"projection.{block.start}.means.npy", block.means)
+    def write(self, folder: Path, stem: str = "projection") -> None:
+        """Write the files, whose names begin with `stem`."""
+        for number, block in enumerate(self.blocks):
+            # Two blocks may map the same part, if not in the space of photos.
+            name = f"{stem}.{block.start}" if stem == "projection" else f"{stem}.{number}.{block.start}"
+            write_array(folder / f"{name}.means.npy", block.means)
             if block.matrix is not None:
-                write_array(folder / f"projection.{block.start}.matrix.npy", block.matrix)
+                write_array(folder / f"{name}.matrix.npy", block.matrix)
 
     @classmethod
-    def open(cls, folder: Path, names: Collection[str]) -> "Projection | None":
+    def open(cls, folder: Path, names: Collection[str], stem: str = "projection") -> "Projection | None":
         """The projection among a snapshot's files of these names, or None if it was indexed without. Raises
         `SnapshotError`."""
         blocks = []
-        for name in names:
-            if not (name.startswith("projection.") and name.endswith(".means.npy")):
+        for name in sorted(names):
+            if not (name.startswith(f"{stem}.") and name.endswith(".means.npy")):
                 continue
-            start = name.removeprefix("projection.").removesuffix(".means.npy")
+            start = name.removesuffix(".means.npy").rpartition(".")[2]
             means, of_matrix = read_array(folder / name, np.float32, 2), name.replace("means", "matrix")
             matrix = read_array(folder / of_matrix, np.float32, 2) if of_matrix in names else None
             if not start.isdecimal() or len(means) != 2 or (matrix is not None and len(matrix) != means.shape[1]):
                 raise SnapshotError(f"The projection files in {folder} do not belong together.")
             blocks.append(Block(int(start), means, matrix))
-        return cls(tuple(sorted(blocks, key=lambda block: block.start))) if blocks else None
+        return (
+            cls(tuple(blocks if stem != "projection" else sorted(blocks, key=lambda each: each.start)))
+            if blocks
+            else None
+        )
 
 
 def photo_vector(projection: Projection | None, raw: Vectors, plain: int) -> Vectors:

@@ -62,7 +62,9 @@ def test_the_manifest_keeps_its_json(job: IndexConfig) -> None:
     index(job, said())
     written = json.loads((Snapshot.current(job.data, HOCKEY).folder / "manifest.json").read_text())
     assert list(written["catalog"]) == ["uri", "etag", "rows", "material"]
-    assert list(written["quality"]) == ["estimate", "estimated_by", "verdicts", "coverage", "health", "learned"]
+    assert list(written["quality"]) == [
+        "estimate", "estimated_by", "verdicts", "coverage", "health", "learned", "alike",
+    ]  # fmt: skip
     assert list(written["quality"]["learned"]["parts"]) == ["root", "centre", "within", "middle", "pull", "photos"]
     assert set(written["quality"]["verdicts"]["photo"]["false_alarms"]) == {"similar", "variant", "same"}
     assert list(written["index"]) == ["kind", "bytes", "neighbours_recall_at_10"]

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,8 +18,9 @@ from shared.partition import Partition
 from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.manifest import CatalogPart, Quality
 from shared.snapshot.reader import Snapshot
-from shared.snapshot.writer import Draft, write_snapshot
+from shared.snapshot.writer import Draft, ProductSpace, write_snapshot
 from shared.storage.bucket import Bucket
+from shared.vectors.projection import Projection
 from shared.vectors.unit import Vectors, normalise
 
 HOCKEY = Partition("371", "0341")
@@ -39,15 +41,20 @@ def snapshot_of(
     found: Mapping[str, float] = MappingProxyType({}),
     attributes: Sequence[Mapping[str, str]] = (),
     model: str = "colour_grid",
+    projection: Projection | None = None,
+    space: ProductSpace | None = None,
 ) -> Snapshot:
-    """A current snapshot of these unit vectors; `products[i]` is the product of row i."""
+    """A current snapshot of these unit vectors; `products[i]` is the product of row i. `space`: another one in which
+    products are compared."""
     of_rows = attributes or [{"name": f"{product}!"} for product in products]
     named = enumerate(zip(products, of_rows, strict=True))
     images = [ProductImage(product, f"i{n}", f"http://cdn/{n}.jpg", own) for n, (product, own) in named]
     report = json.dumps({"found": dict(found)}).encode()
     known = TypeAdapter(Quality).validate_python(dict(quality))
     network = load(model)
-    draft = Draft(partition, images, vectors, network, None, "faiss", CatalogPart("x"), {}, report, b"row\n", known)
+    source = CatalogPart("x")
+    draft = Draft(partition, images, vectors, network, projection, "faiss", source, {}, report, b"row\n", known)
+    draft = replace(draft, products=space)
     here = PartitionFolder(data, partition)
     with here.exclusive():
         here.activate(write_snapshot(data, draft))

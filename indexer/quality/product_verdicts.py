@@ -1,0 +1,104 @@
+"""Fit the verdicts between products: what a score means where products are searched by a product.
+
+`same` is one thing listed twice: as alike as copies of the catalog's own pictures, made smaller, trimmed and encoded
+anew, and more alike than nearly all first hits of products that have no duplicate. `variant` is fitted where a column
+of the catalog keeps few products together (a style, a model): then most of what it says is right by that column.
+"""
+
+import io
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from indexer.ingest.pipeline import Indexed
+from indexer.quality.photos import Photos
+from shared.images.decode import Picture
+from shared.index.columns import columns_of
+from shared.index.neighbour_table import NeighbourTable
+from shared.snapshot.verdicts import Verdict, Verdicts
+from shared.snapshot.writer import ProductSpace
+from shared.vectors.unit import Vectors, normalise
+
+COPIES = 48
+_RIGHT_COPIES, _FALSE_SAME = 0.97, 0.01  # of copies called so; of first hits that are no copies
+_FALSE_VARIANT, _RIGHT_VARIANT = 0.1, 0.85
+_SHOWN = 5  # so many hits of the median product are similar
+_FEW_TOGETHER = 8  # products with one value of a column, on the average, that are variants of each other
+
+
+def fit_product_verdicts(
+    indexed: Indexed,
+    space: ProductSpace,
+    neighbours: NeighbourTable,
+    duplicates: Collection[str],
+    photos: Photos,
+    picture: Callable[[int], bytes],
+    alike: Sequence[str] = (),
+) -> Verdicts | None:
+    """Fit the verdicts of a run. `duplicates`: ids of products that are listed twice; `picture` returns the bytes of a
+    row's image; `alike`: columns whose values say which products are alike. None for a single product."""
+    groups, scores = indexed.groups, neighbours.scores
+    if not scores.shape[1]:
+        return None
+    once = np.array([indexed.images[row].product_id not in duplicates for row in groups.first])
+    firsts = scores[once, 0] if once.any() else scores[:, 0]
+    same = float(np.quantile(firsts, 1 - _FALSE_SAME))
+    copied = _copies(indexed, space, photos, picture)
+    if len(copied):  # halfway to where copies begin, if these are further up
+        same = max(same, (same + float(np.quantile(copied, 1 - _RIGHT_COPIES))) / 2)
+    variant = min(same, _variant_level(indexed, neighbours, alike) or float(np.quantile(firsts, 1 - _FALSE_VARIANT)))
+    similar = min(variant, float(np.median(scores[:, min(_SHOWN, scores.shape[1]) - 1])))
+    levels = {Verdict.SIMILAR: similar, Verdict.VARIANT: variant, Verdict.SAME: same}
+    return Verdicts(
+        **levels,
+        false_alarms={name: round(float((firsts >= level).mean()), 4) for name, level in levels.items()},
+        lost=round(float((copied < same).mean()), 4) if len(copied) else 0.0,
+        fitted_on=f"{len(copied)} copies, and the first hits of {len(firsts)} products",
+    )
+
+
+def copy_of(picture: Picture) -> Picture:
+    """A picture as it is when it is listed again: 3 % trimmed, at 0.7 of its size, encoded anew."""
+    height, width = picture.shape[:2]
+    top, left = round(0.015 * height), round(0.015 * width)
+    image = Image.fromarray(picture[top : height - top, left : width - left])
+    image = image.resize((max(1, round(0.7 * width)), max(1, round(0.7 * height))))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=70)
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+def _copies(
+    indexed: Indexed, space: ProductSpace, photos: Photos, picture: Callable[[int], bytes]
+) -> NDArray[np.float32]:
+    """The scores of copies of some products' first images to their products."""
+    groups = indexed.groups
+    products = np.sort(np.random.default_rng(0).permutation(groups.count)[:COPIES])
+    found = []
+    views = photos.embed_changed([picture(int(groups.first[product])) for product in products], copy_of, "copy")
+    for product, raw in zip(products.tolist(), views, strict=True):
+        if raw is not None:
+            query: Vectors = space.projection.images(raw) if space.projection else normalise(raw[:, : indexed.plain])
+            rows = groups.rows(product)
+            found.append(float((query @ space.vectors[rows.start : rows.stop].T).max()))
+    return np.array(found, np.float32)
+
+
+def _variant_level(indexed: Indexed, neighbours: NeighbourTable, alike: Sequence[str]) -> float | None:
+    """The least score from which most hits share a value of a column that keeps few products together."""
+    groups = indexed.groups
+    table = columns_of(image.attributes for image in indexed.images)
+    owners = groups.owners_of(neighbours.rows[:, :10])
+    scores = neighbours.scores[:, :10].ravel()
+    for name in alike:
+        codes = table.column(name).codes[groups.first]
+        if groups.count / len(np.unique(codes)) > _FEW_TOGETHER:
+            continue
+        right = (codes[owners] == codes[:, None]).ravel()
+        order = np.argsort(-scores, kind="stable")
+        share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+        if len(enough := np.flatnonzero(share >= _RIGHT_VARIANT)):
+            return float(scores[order[enough[-1]]])
+    return None
