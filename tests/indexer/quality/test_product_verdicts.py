@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.quality.product_verdicts import copy_of, fit_product_verdicts
+from indexer.quality.product_verdicts import copy_of, fit_product_verdicts, recoloured_of
 from shared.images.decode import Picture
 from shared.index.neighbour_table import build_neighbour_table
 from shared.index.row_groups import RowGroups
@@ -96,3 +96,12 @@ def test_a_copy_is_the_picture_a_little_smaller() -> None:
     copied = copy_of(picture)
     assert copied.shape == (179, 179, 3)
     assert np.abs(copied[90, 90].astype(int) - picture[128, 128].astype(int)).max() < 12
+
+
+def test_a_recoloured_picture_keeps_its_ground_and_its_shape() -> None:
+    picture = np.full((64, 64, 3), 255, np.uint8)
+    picture[16:48, 16:48] = (200, 30, 30)
+    changed = recoloured_of(picture).astype(int)
+    assert np.abs(changed[:10] - 255).max() < 3
+    assert np.abs(changed[20, 20] - picture[20, 20]).max() > 60
+    assert (changed[16:48, 16:48] == changed[20, 20]).all()
