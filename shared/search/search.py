@@ -69,7 +69,9 @@ def similar_to_vectors(
     while True:
         # The first 10 are chosen from as many candidates whatever k is, and so on, so that pages fit together.
         ranking = nearest_to(view, store, queries, 4 * upto + 16, params, kind, without)
-        vectors = np.concatenate([store.vectors(row, row + 1) for row in ranking.rows.tolist()] or [queries[:0]])
+        # Whether two hits are alike is a question about products, whatever the query is.
+        own = [view.product_store.vectors(row, row + 1) for row in ranking.rows.tolist()]
+        vectors = np.concatenate([np.zeros((0, view.product_store.dimension), np.float32), *own])
         count = params.last if ranking.whole else min(upto, params.last)
         owners = view.products.owners(ranking.rows)
         places = {owner: place for place, owner in enumerate(owners.tolist())}
