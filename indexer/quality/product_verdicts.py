@@ -24,6 +24,7 @@ from shared.vectors.unit import Vectors, normalise
 
 JUDGED = 48  # products
 _RIGHT_COPIES, _FALSE_SAME = 0.97, 0.005  # of copies called so; of first hits that are no copies
+_HAIR = 2e-6  # scores are rounded to six digits
 _RIGHT_VARIANT = 0.85
 # Of recoloured pictures so many are less alike. Real variants are more alike than these are: chosen on 167 garments in
 # several colours (EfficientNet-Lite2), where it calls 0.86 rightly and finds 0.57.
@@ -49,7 +50,7 @@ def fit_product_verdicts(
         return None
     once = np.array([indexed.images[row].product_id not in duplicates for row in groups.first])
     firsts = scores[once, 0] if once.any() else scores[:, 0]
-    same = float(np.quantile(firsts, 1 - _FALSE_SAME, method="higher"))
+    same = float(np.quantile(firsts, 1 - _FALSE_SAME, method="higher")) + _HAIR
     copied = _likeness(indexed, space, photos, picture, copy_of)
     if len(copied):  # halfway to where copies begin, if these are further up
         same = max(same, (same + float(np.quantile(copied, 1 - _RIGHT_COPIES))) / 2)
