@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.metric.choose import Metric, sample
-from indexer.metric.fit import Features, fit
+from indexer.metric.fit import Features, Owners, fit
 from shared.index.columns import Column, columns_of
 from shared.index.neighbour_table import build_neighbour_table
 from shared.index.row_groups import RowGroups
@@ -23,7 +23,7 @@ from shared.vectors.unit import Vectors, normalise
 _DEPTH = 10
 _GAIN = 0.002
 _FILLED, _SHARED, _LARGEST = 0.6, 0.5, 0.5
-_CENTRED = Recipe(centre=True)
+_PLAIN, _CENTRED, _JOINED = "plain", "centred", "centred and learned"
 
 
 def choose_product_space(
@@ -34,33 +34,41 @@ def choose_product_space(
     `raw` `(n, d)`, `plain` values of each being its head; `attributes` are those of each row. Returns None where the
     metric's own space is the network's and wins.
     """
-    few = sample(groups.owners)
-    some = RowGroups.of(map(str, groups.owners[few].tolist()))
+    images, few = Features(raw, plain), sample(groups.owners)
+    owners = groups.owners[few]
+    some = RowGroups.of(map(str, owners.tolist()))
     telling = [column for column in _columns(attributes) if _tells(column, groups)]
-    worth = _worth([column.codes[few][some.first] for column in telling]) if telling else None
-    spaces = _spaces(Features(raw, plain), groups, metric)
-    if worth is None:
-        chosen, judged = "centred", dict[str, float]()
-    else:
-        judged = {name: round(_ndcg(space.vectors[few], some, worth), 4) for name, space in spaces.items()}
-        chosen = "plain"
+    chosen, judged = _CENTRED, dict[str, float]()
+    if telling:
+        worth, shown = _worth([column.codes[few][some.first] for column in telling]), images.rows(few)
+        for name in (_PLAIN, _CENTRED, _JOINED):
+            if space := _space(name, shown, owners, metric):
+                judged[name] = round(_ndcg(space.vectors, some, worth), 4)
+        chosen = _PLAIN
         for name, figure in judged.items():
             if figure > judged[chosen] + _GAIN:
                 chosen = name
     part = AlikePart(chosen, ",".join(column.name for column in telling), judged)
-    return (None if chosen == "plain" and metric.projection is None else spaces[chosen]), part
+    if chosen == _PLAIN and metric.projection is None:
+        return None, part
+    return _space(chosen, images, groups.owners, metric), part
 
 
-def _spaces(images: Features, groups: RowGroups, metric: Metric) -> dict[str, ProductSpace]:
-    projection, vectors = fit(images, groups.owners, None, _CENTRED, smaller=True)
-    spaces = {"plain": ProductSpace(None, images.plain), "centred": ProductSpace(projection, vectors)}
-    learned = metric.learned and metric.recipe
-    if projection and learned and (learned.within or learned.middle):
-        alone, _ = fit(images, groups.owners, None, learned, smaller=True)
-        if alone:
-            both = Projection((*projection.blocks, *alone.blocks))
-            spaces["centred and learned"] = ProductSpace(both, both.images(images.raw))
-    return spaces
+def _space(name: str, images: Features, owners: Owners, metric: Metric) -> ProductSpace | None:
+    """One of the spaces, for these images; None where nothing was learned to join."""
+    if name == _PLAIN:
+        return ProductSpace(None, images.plain)
+    projection, vectors = fit(images, owners, None, Recipe(centre=True), smaller=True)
+    if name == _CENTRED:
+        return ProductSpace(projection, vectors)
+    learned = metric.recipe
+    if not (projection and metric.learned and (learned.within or learned.middle)):
+        return None
+    alone, _ = fit(images, owners, None, learned, smaller=True)
+    if alone is None:
+        return None
+    both = Projection((*projection.blocks, *alone.blocks))
+    return ProductSpace(both, both.images(images.raw))
 
 
 def _columns(attributes: Iterable[Mapping[str, str]]) -> list[Column]:
