@@ -9,6 +9,7 @@ import logging
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ class Counts:
     def __init__(self, path: Path | None = None) -> None:
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, self._database.close)
         self._database.executescript(_TABLE)
 
     def hit(self, key: str, seconds: int) -> Window:

@@ -9,7 +9,8 @@ import fcntl
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -149,6 +150,7 @@ class Journal:
         self._partition = partition
         self._path = data / "live" / partition.department / f"{partition.domain}.sqlite"
         self._watch: tuple[int, sqlite3.Connection] | None = None
+        self._close: Callable[[], object] = lambda: None
 
     def state(self) -> tuple[int, int] | None:
         """A value that differs after any change; None while there never was one. For one thread at a time."""
@@ -160,13 +162,13 @@ class Journal:
             if self._watch is None or self._watch[0] != file:
                 self.close()
                 self._watch = file, self._open()
+                self._close = weakref.finalize(self, self._watch[1].close)  # also where nobody closes the journal
             return file, int(self._watch[1].execute("PRAGMA data_version").fetchone()[0])
 
     def close(self) -> None:
         """Stop watching."""
-        if self._watch:
-            self._watch[1].close()
-            self._watch = None
+        self._close()
+        self._watch = None
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
