@@ -52,7 +52,7 @@ def running(
 
 
 def accepts(port: int) -> bool:
-    """Whether a process listens on the port."""
+    """Tell whether a process listens on the port."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:

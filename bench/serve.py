@@ -106,7 +106,7 @@ class _Asking:
         return Figure(name, 1000 * mine, "ms", peer, 1000 * theirs, bar, self.wrong(photos), note)
 
     def wrong(self, photos: Sequence[Path]) -> str:
-        """Whether a served answer differs from the code's."""
+        """Tell whether a served answer differs from the code's."""
         with connected(self.server.port) as connection:
             for photo in photos:
                 found = similar_to_photo(self.snapshot, self.network, photo.read_bytes())

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 
@@ -25,6 +25,7 @@ from indexer.quality.product_verdicts import fit_product_verdicts
 from shared.embedding.embedder import Embedder
 from shared.embedding.registry import load
 from shared.errors import RunStopped, SnapshotError
+from shared.index.columns import Column, Columns, columns_of
 from shared.index.neighbour_table import NeighbourTable, build_neighbour_table
 from shared.live.journal import Journal
 from shared.snapshot.directory import PartitionFolder
@@ -72,14 +73,23 @@ class Run:
             self._say(f"Nothing changed since the snapshot {same}: it stays current.")
             return None
         metric = self.choose_metric(indexed, photos)
-        space, alike = self.choose_product_space(indexed, metric)
+        columns = columns_of(image.attributes for image in indexed.images)
+        space, alike = self.choose_product_space(indexed, metric, columns)
         neighbours = build_neighbour_table(space.vectors if space else metric.vectors, indexed.groups)
         faults = health.find(indexed, neighbours, self._cache.stats)
         calibration = self.calibrate(indexed, metric, photos)
-        verdicts = self.fit_product_verdicts(indexed, metric, space, alike, neighbours, faults)
-        calibration = replace(calibration, verdicts={**calibration.verdicts, **verdicts})
-        draft = self.draft(source, indexed, metric, neighbours, calibration, faults)
-        draft = replace(draft, products=space, quality=replace(draft.quality, alike=alike))
+        telling = [columns.column(name) for name in alike.columns] if alike else []
+        verdicts = self.fit_product_verdicts(indexed, metric, space, telling, neighbours, faults)
+        quality = Quality(
+            estimate=round(calibration.estimate, 4),
+            estimated_by=calibration.by,
+            verdicts={**calibration.verdicts, **verdicts},
+            coverage=round(indexed.groups.count / indexed.report.products, 4),
+            health=health.counts(faults),
+            learned=metric.learned,
+            alike=alike,
+        )
+        draft = self.draft(source, indexed, metric, space, neighbours, calibration.found, quality)
         snapshot_id = write_snapshot(self._config.data, draft, self._config.signing_key)
         self._console.print(indexed.report.table(title))
         self.tell(snapshot_id, indexed, metric, calibration, faults)
@@ -130,12 +140,13 @@ class Run:
             return Metric.plain(indexed.raw, indexed.plain)
         return learn(indexed.raw, indexed.groups.owners, indexed.plain, photos.raw)
 
-    def choose_product_space(self, indexed: Indexed, metric: Metric) -> tuple[ProductSpace | None, AlikePart | None]:
+    def choose_product_space(
+        self, indexed: Indexed, metric: Metric, columns: Columns
+    ) -> tuple[ProductSpace | None, AlikePart | None]:
         """The space in which products are compared with each other, if it is another one than that of photos."""
         if not self._config.learned:
             return None, None
-        attributes = [image.attributes for image in indexed.images]
-        return choose_product_space(indexed.raw, indexed.groups, indexed.plain, metric, attributes)
+        return choose_product_space(indexed.raw, indexed.groups, indexed.plain, metric, columns)
 
     def calibrate(self, indexed: Indexed, metric: Metric, photos: UserPhotos) -> Calibration:
         """Estimate the quality, and fit the verdicts of photos."""
@@ -149,7 +160,7 @@ class Run:
         indexed: Indexed,
         metric: Metric,
         space: ProductSpace | None,
-        alike: AlikePart | None,
+        telling: Sequence[Column],
         neighbours: NeighbourTable,
         faults: Sequence[health.Finding],
     ) -> dict[QueryKind, Verdicts]:
@@ -162,7 +173,7 @@ class Run:
             {name for finding in twice for name in (finding.image.product_id, finding.related)},
             Photos(self._embedder, self._cache, several=False),
             lambda row: self._cache.picture(indexed.images[row]),
-            alike.columns.split(",") if alike and alike.columns else (),
+            telling,
         )
         return {QueryKind.PRODUCT: verdicts} if verdicts else {}
 
@@ -171,11 +182,12 @@ class Run:
         source: CatalogPart,
         indexed: Indexed,
         metric: Metric,
+        space: ProductSpace | None,
         neighbours: NeighbourTable,
-        calibration: Calibration,
-        faults: Sequence[health.Finding],
+        found: Mapping[str, float],
+        quality: Quality,
     ) -> Draft:
-        """The content of the snapshot, but for the product space."""
+        """The content of the snapshot. `found`: the share of each product's queries that found it."""
         config, report = self._config, indexed.report
         return Draft(
             partition=config.partition,
@@ -186,17 +198,11 @@ class Run:
             store=config.store,
             catalog=source,
             failures=report.kinds,
-            report=json.dumps({**report.to_dict(), "found": calibration.found}, indent=1).encode(),
+            report=json.dumps({**report.to_dict(), "found": dict(found)}, indent=1).encode(),
             refused_csv=report.refused_csv(),
-            quality=Quality(
-                estimate=round(calibration.estimate, 4),
-                estimated_by=calibration.by,
-                verdicts=calibration.verdicts,
-                coverage=round(indexed.groups.count / report.products, 4),
-                health=health.counts(faults),
-                learned=metric.learned,
-            ),
+            quality=quality,
             neighbours=neighbours,
+            products=space,
         )
 
     def tell(

@@ -38,7 +38,7 @@ def metrics_folder() -> str | None:
 
 
 def traces_wanted() -> bool:
-    """Whether OpenTelemetry has an address to send traces to; its own variables say the rest."""
+    """Tell whether OpenTelemetry has an address to send traces to; its own variables say the rest."""
     return "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ
 
 
@@ -93,8 +93,8 @@ class ServerConfig:
 
     @property
     def photos_at_once(self) -> int:
-        """How many photos all workers embed at the same time, each with the threads of `runtime`: one more than the
-        cores hold, so that they have work while one's last view ends."""
+        """The number of photos that all workers embed at the same time, each with the threads of `runtime`: one more
+        than the cores hold, so that they have work while one's last view ends."""
         return cores() // self.runtime.threads + 1
 
     @property

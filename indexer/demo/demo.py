@@ -48,7 +48,7 @@ class _Photo:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What to index and which queries to send. `folder` has the pictures; `products` are queries, each with a
+    """The catalog to index and the queries to send. `folder` has the pictures; `products` are queries, each with a
     picture."""
 
     partition: Partition

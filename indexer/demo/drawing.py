@@ -270,7 +270,7 @@ def _mask(shapes: tuple[Shape, ...], lo: NDArray[np.int_], hi: NDArray[np.int_])
 
 
 def _light(mask: Image.Image, puff: float) -> tuple[Image.Image, Image.Image]:
-    """How lit and how shaded each pixel of a bulging shape is, from the slope of its blurred mask."""
+    """The light and the shade on each pixel of a bulging shape, from the slope of its blurred mask."""
     small = mask.resize((max(1, mask.width // 2), max(1, mask.height // 2)), Image.Resampling.BOX)
     height = small.filter(ImageFilter.GaussianBlur(puff * _UNIT / 2))
     shift = max(1, round(puff * _UNIT / 4))

@@ -99,7 +99,7 @@ class Ledger:
         return self._outcomes[self.located[row]]
 
     def _has_result(self, content: str) -> bool:
-        """Whether that content can stand in for an image that failed."""
+        """Tell whether that content can stand in for an image that failed."""
         return self._cache.has_vector(self._network, content) if self._network else self._cache.has_bytes(content)
 
     def _stop_if_hopeless(self, last: Refusal) -> None:

@@ -163,7 +163,7 @@ class _Run:
         return found if isinstance(found, Refusal) else Refusal(Kind.HTTP_ERROR, "The server answers 304 unasked.")
 
     def _has(self, content: str) -> bool:
-        """Whether the cache has what this run needs of that content: its vector, or else its bytes."""
+        """Tell whether the cache has what this run needs of that content: its vector, or else its bytes."""
         return self._has_vector(content) or self._cache.has_bytes(content)
 
     def _has_vector(self, content: str) -> bool:

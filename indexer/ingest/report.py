@@ -38,7 +38,7 @@ class RunReport:
 
     @property
     def kinds(self) -> dict[str, int]:
-        """How many rows were refused, by kind, the most frequent first."""
+        """The number of refused rows, by kind, the most frequent first."""
         return dict(Counter(str(item.refusal.kind) for item in self.refused).most_common())
 
     def to_dict(self) -> dict[str, Any]:

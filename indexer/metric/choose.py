@@ -107,7 +107,7 @@ def sample(owners: Owners) -> NDArray[np.int64]:
 
 
 def several(owners: Owners) -> bool:
-    """Whether enough products have several images to learn and to judge by."""
+    """Tell whether enough products have several images to learn and to judge by."""
     return bool(np.count_nonzero(np.bincount(owners) > 1) >= _FEW)
 
 

@@ -33,7 +33,7 @@ def objections(new: Snapshot, current: Snapshot, most: float) -> list[str]:
 
 
 def _fell(before: float | None, after: float | None, most: float) -> bool:
-    """Whether a figure that both snapshots know fell by more than `most`."""
+    """Tell whether a figure that both snapshots know fell by more than `most`."""
     return before is not None and after is not None and after < before - most
 
 

@@ -16,8 +16,9 @@ from PIL import Image
 from indexer.ingest.pipeline import Indexed
 from indexer.quality.photos import Photos
 from shared.images.decode import Picture
-from shared.index.columns import columns_of
+from shared.index.columns import Column
 from shared.index.neighbour_table import NeighbourTable
+from shared.index.row_groups import RowGroups
 from shared.snapshot.verdicts import Verdict, Verdicts
 from shared.snapshot.writer import ProductSpace
 from shared.vectors.unit import Vectors, normalise
@@ -41,7 +42,7 @@ def fit_product_verdicts(
     duplicates: Collection[str],
     photos: Photos,
     picture: Callable[[int], bytes],
-    alike: Sequence[str] = (),
+    alike: Sequence[Column] = (),
 ) -> Verdicts | None:
     """Fit the verdicts of a run. `duplicates`: ids of products that are listed twice; `picture` returns the bytes of a
     row's image; `alike`: columns whose values say which products are alike. None for a single product."""
@@ -54,7 +55,7 @@ def fit_product_verdicts(
     copied = _likeness(indexed, space, photos, picture, copy_of)
     if len(copied):  # halfway to where copies begin, if these are further up
         same = max(same, (same + float(np.quantile(copied, 1 - _RIGHT_COPIES))) / 2)
-    variant = _variant_level(indexed, neighbours, alike)
+    variant = _variant_level(groups, neighbours, alike)
     if variant is None:
         recoloured = _likeness(indexed, space, photos, picture, recoloured_of)
         variant = float(np.quantile(recoloured, _RECOLOURED)) if len(recoloured) else same
@@ -117,14 +118,12 @@ def _likeness(
     return np.array(found, np.float32)
 
 
-def _variant_level(indexed: Indexed, neighbours: NeighbourTable, alike: Sequence[str]) -> float | None:
+def _variant_level(groups: RowGroups, neighbours: NeighbourTable, alike: Sequence[Column]) -> float | None:
     """The least score from which most hits share a value of a column that keeps few products together."""
-    groups = indexed.groups
-    table = columns_of(image.attributes for image in indexed.images)
     owners = groups.owners_of(neighbours.rows[:, :10])
     scores = neighbours.scores[:, :10].ravel()
-    for name in alike:
-        codes = table.column(name).codes[groups.first]
+    for column in alike:
+        codes = column.codes[groups.first]
         if groups.count / len(np.unique(codes)) > _FEW_TOGETHER:
             continue
         right = (codes[owners] == codes[:, None]).ravel()

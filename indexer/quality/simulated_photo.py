@@ -39,7 +39,7 @@ def photographed(picture: Picture, rng: np.random.Generator, clutter: Sequence[P
 
 
 def in_studio(data: bytes) -> bool:
-    """Whether the bytes of an image are a studio shot: nearly all of the picture's rim has one colour."""
+    """Tell whether the bytes of an image are a studio shot: nearly all of the picture's rim has one colour."""
     picture = decode(data)
     if isinstance(picture, Refusal):
         return False

@@ -22,7 +22,7 @@ from shared.errors import BadPicture, BadQuestion, Busy
 from shared.live.changes import catalog_vectors, merged_up_to
 from shared.live.journal import Pins
 from shared.refusals import Kind
-from shared.snapshot.view import SnapshotView
+from shared.snapshot.view import SnapshotView, Space
 from shared.vectors.unit import usable
 
 PUTS_AT_ONCE = 4  # the others of a worker's threads go on answering
@@ -215,7 +215,7 @@ def _add_products(app: OpenAPI, snapshots: Snapshots, catalog_images: CatalogIma
             raw = raw_vectors(snapshots.embedder(snapshot), [image.data for image in images])
         finally:
             turns.release()
-        if not usable(catalog_vectors(snapshot, raw)).all():
+        if not all(usable(catalog_vectors(snapshot, raw, space)).all() for space in Space):
             raise BadPicture(Kind.BAD_VECTOR, "One of the images has no place in this index. Send another one.")
         change = snapshots.journal(snapshot).put(product_id, attributes, images, snapshot.spec.fingerprint, raw)
         return model_answer(ProductKept(change=change, images=len(images)))

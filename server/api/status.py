@@ -76,12 +76,12 @@ def add_state(
 
     @app.get("/healthz", tags=_TAGS, responses={200: Health})
     def health() -> Response:
-        """Whether the server is alive"""
+        """Tell whether the server is alive"""
         return model_answer(Health(status="alive"))
 
     @app.get("/readyz", tags=_TAGS, responses={200: Readiness})
     def ready() -> Response:
-        """Whether both questions can be answered"""
+        """Tell whether both questions can be answered"""
         states = snapshots.photo_states()
         _check_snapshots(states, snapshots.refused, coming)
         _check_workers([states, *told().values()])

@@ -205,7 +205,7 @@ def _credentials(proxy: SplitResult) -> dict[str, str]:
 
 
 def _is_silence(error: Exception) -> bool:
-    """Whether a host let too much time pass; a refused connection is an urllib3 timeout only by descent."""
+    """Tell whether a host let too much time pass; a refused connection is an urllib3 timeout only by descent."""
     return isinstance(error, TimeoutError | SilenceError) and not isinstance(error, NewConnectionError)
 
 

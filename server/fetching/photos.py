@@ -17,7 +17,7 @@ _NOT_PUBLIC_6 = [IPv6Network(block) for block in ("2001::/23", "2001:db8::/32", 
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one of the public internet."""
+    """Tell whether an address is one of the public internet."""
     if isinstance(address, IPv4Address):
         return address.is_global and not any(address in block for block in _NOT_PUBLIC_4)
     return address.is_global and address in _PUBLIC_6 and not any(address in block for block in _NOT_PUBLIC_6)

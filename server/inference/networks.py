@@ -38,7 +38,7 @@ class Network:
 
     @property
     def is_due_again(self) -> bool:
-        """Whether it failed to load, so long ago that it is worth another try."""
+        """True if it failed to load, so long ago that it is worth another try."""
         return self.state.state is PhotoSearch.FAILED and time.monotonic() > self._begun + _RETRY_SECONDS
 
     @property

@@ -35,7 +35,7 @@ class PhotoState:
 
     @property
     def serves(self) -> bool:
-        """Whether a server in this state is as it should be: photos are searched, or not offered here."""
+        """True if a server in this state is as it should be: photos are searched, or not offered here."""
         return self.state in (PhotoSearch.READY, PhotoSearch.OFF)
 
 

@@ -45,6 +45,6 @@ class Caching:
 
 
 def _has(environ: "WSGIEnvironment", etag: str) -> bool:
-    """Whether the client has the answer with this `ETag` already."""
+    """Tell whether the client has the answer with this `ETag` already."""
     given = environ.get("HTTP_IF_NONE_MATCH")
     return bool(given) and parse_etags(given).contains_weak(unquote_etag(etag)[0] or "")

@@ -23,7 +23,7 @@ _only = lru_cache(MOST)(SearchParams)
 
 
 def is_fast(environ: "WSGIEnvironment") -> bool:
-    """Whether a request is for `RULE`, and so may take the fast path."""
+    """Tell whether a request is for `RULE`, and so may take the fast path."""
     return environ["REQUEST_METHOD"] == "GET" and _PATH.fullmatch(environ["PATH_INFO"]) is not None
 
 

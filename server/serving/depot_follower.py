@@ -51,7 +51,7 @@ def coming(data: Path) -> list[str]:
 
 
 def looked_at(data: Path) -> float:
-    """When the follower of this data folder last looked into the depot, in seconds since 1970; 0 for never."""
+    """The time of the follower's last look into the depot, in seconds since 1970; 0 for never."""
     try:
         return _place(data).stat().st_mtime
     except OSError:

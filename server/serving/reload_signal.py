@@ -32,7 +32,7 @@ class ReloadSignal:
         return True
 
     def _touched(self) -> int:
-        """When the file was last touched, in nanoseconds; 0 if it never was."""
+        """The time of the file's last touch, in nanoseconds; 0 if it never was."""
         try:
             return self._path.stat().st_mtime_ns
         except OSError:

@@ -84,7 +84,7 @@ class Snapshots:
         return self._networks.embedder(snapshot)
 
     def photo_state(self, snapshot: SnapshotView) -> PhotoState:
-        """Whether photos can be searched with that snapshot."""
+        """The state of photo search: whether photos can be searched with that snapshot."""
         return self._networks.state(snapshot) if self._photos else OFF
 
     def photo_states(self) -> dict[str, PhotoState]:
@@ -138,7 +138,7 @@ class Snapshots:
         _repeat("embed-changes", lambda: time.sleep(_EMBED_SECONDS), self._embed_waiting)
 
     def _takes_over(self, new: Snapshot, old: Snapshot) -> bool:
-        """Whether photos lose nothing by the new snapshot: its network is loaded beside the old one first. Raises
+        """Tell whether photos lose nothing by the new snapshot: its network is loaded beside the old one first. Raises
         `SnapshotError` if it cannot be loaded."""
         self._need_networks()  # what is known of them is as old as the last refresh
         if self.photo_state(old) != READY:

@@ -114,7 +114,7 @@ class DepotPartition:
         return {parts[-2] for parts in keys if parts[-1] == _WITHDRAWN}
 
     def is_withdrawn(self, snapshot_id: str) -> bool:
-        """Whether somebody went back from the snapshot."""
+        """Tell whether somebody went back from the snapshot."""
         return self.bucket.read(self._key(snapshot_id, _WITHDRAWN)) is not None
 
     def object_key(self, digest: FileDigest) -> str:

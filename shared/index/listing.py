@@ -141,7 +141,7 @@ class _Beginnings:
         self._products = np.fromiter(chain.from_iterable(map(products.__getitem__, self._texts)), np.int32)
 
     def beginning(self, text: str) -> NDArray[np.bool_]:
-        """Whether one of each product's texts begins so: `(products,)`."""
+        """The products of which a text begins so: `(products,)`."""
         found = np.zeros(self._count, np.bool_)
         if text:
             begin = bisect_left(self._texts, text)

@@ -45,17 +45,17 @@ class SearchParams:
 
     @property
     def last(self) -> int:
-        """How many hits must be known to return the page."""
+        """The number of hits that must be known to return the page."""
         return self.offset + self.k
 
     @property
     def rearranged(self) -> bool:
-        """Whether hits stand in another order than that of their scores, or make each other superfluous."""
+        """True if hits stand in another order than that of their scores, or make each other superfluous."""
         return self.collapse or self.diversity > 0
 
     @property
     def plain(self) -> bool:
-        """Whether only `k` is set."""
+        """True if only `k` is set."""
         return not (
             self.collapse or self.diversity or self.offset or self.verdict or self.exclude or self.filter
         ) and self.min_score == -1.0  # fmt: skip

@@ -44,7 +44,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Which image of a hit matched, and how well each part of the query matches that image alone, in order."""
+    """The image of a hit that matched, and how well each part of the query matches that image, in order."""
 
     image_id: str
     parts: Sequence[tuple[str, float]]

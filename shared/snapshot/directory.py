@@ -198,7 +198,7 @@ class PartitionFolder:
 
 
 def is_id(text: str) -> bool:
-    """Whether the text has the form of a snapshot's id, and so is safe in a path."""
+    """Tell whether the text has the form of a snapshot's id, and so is safe in a path."""
     return _ID.fullmatch(text) is not None
 
 

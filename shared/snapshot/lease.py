@@ -34,7 +34,7 @@ class Lease:
 
 
 def is_leased(folder: Path) -> bool:
-    """Whether any process has a lease on the snapshot in this folder."""
+    """Tell whether any process has a lease on the snapshot in this folder."""
     with _unleased(folder) as free:
         return not free
 
@@ -59,7 +59,7 @@ def wait_until_free(folder: Path, seconds: float) -> bool:
 
 @contextmanager
 def _unleased(folder: Path) -> Iterator[bool]:
-    """Whether no process has a lease on it. Then none gets one meanwhile."""
+    """Tell whether no process has a lease on it. Then none gets one meanwhile."""
     with ExitStack() as held:
         free = True
         try:

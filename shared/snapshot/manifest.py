@@ -56,7 +56,7 @@ class CatalogPart:
 
 
 class Middle(StrEnum):
-    """How the values behind a network's head are used."""
+    """The use of the values behind a network's head."""
 
     UNUSED = ""
     INSTEAD = "instead"
@@ -64,7 +64,7 @@ class Middle(StrEnum):
 
 
 class PhotoUse(StrEnum):
-    """How the photos that shoppers took are used."""
+    """The use of the photos that shoppers took."""
 
     UNUSED = ""
     CENTRE = "centre"
@@ -100,10 +100,10 @@ class LearnedPart:
 @dataclass(frozen=True, slots=True)
 class AlikePart:
     """The space in which products are compared with each other: which one was chosen, by which columns of the catalog
-    ("" if by none), and what each one reached (nDCG of the first 10 hits)."""
+    (none where no column tells), and what each one reached (nDCG of the first 10 hits)."""
 
     space: str
-    columns: str = ""
+    columns: tuple[str, ...] = ()
     judged: Mapping[str, float] = field(default_factory=dict)
 
 

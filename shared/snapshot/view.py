@@ -101,7 +101,7 @@ class SnapshotView(ABC):
 
     @property
     def several_views(self) -> bool:
-        """Whether photos are embedded in several views: not if vectors are meant to be as the network gives them."""
+        """True if photos are embedded in several views: not if vectors are meant to be as the network gives them."""
         return self.manifest.quality.learned is not None
 
     @property

@@ -40,7 +40,7 @@ def blocks(count: int) -> Iterator[slice]:
 
 
 def usable(vectors: Vectors) -> NDArray[np.bool_]:
-    """Whether each row of `(n, d)` is finite: `(n,)`."""
+    """Tell which rows of `(n, d)` are finite: `(n,)`."""
     return np.asarray(np.isfinite(vectors).all(axis=1))
 
 

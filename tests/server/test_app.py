@@ -103,7 +103,7 @@ def without_fast_path(app: Flask) -> None:
 
 
 def body(answer: TestResponse) -> bytes:
-    """What is in an answer. The head of a gzip file also has the time."""
+    """The content of an answer. The head of a gzip file also has the time."""
     return gzip.decompress(answer.data) if answer.headers.get("Content-Encoding") == "gzip" else answer.data
 
 

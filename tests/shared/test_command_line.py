@@ -1,4 +1,4 @@
-"""What every command line does: a default command, and one sentence for an error that is meant for people."""
+"""Every command line: a default command, and one sentence for an error that is meant for people."""
 
 import sys
 

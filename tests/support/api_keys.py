@@ -9,12 +9,12 @@ from server.__main__ import main
 
 
 def command(path: Path, *words: str) -> str:
-    """What `python -m server keys` prints for a file of keys."""
+    """The output of `python -m server keys` for a file of keys."""
     done = CliRunner().invoke(main, ["keys", words[0], "--keys", str(path), *words[1:]], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout.strip()
 
 
 def bearing(key: str) -> dict[str, Any]:
-    """What to give to a test client so that it sends a key."""
+    """The arguments with which a test client sends a key."""
     return {"headers": {"Authorization": f"Bearer {key}"}}

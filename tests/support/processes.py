@@ -9,7 +9,7 @@ from typing import Any
 
 
 def no_larger_than(limit: int) -> dict[str, Any]:
-    """What to give to `subprocess` so that no file which the process writes can have more bytes than that.
+    """Arguments of `subprocess` that let no file of the process have more bytes than that.
 
     It writes no bytecode. Python 3.11 keeps the beginning of a `.pyc` that is cut off, and then nobody can import it.
     """
@@ -53,7 +53,7 @@ def children_of(parent: int) -> list[int]:
 
 
 def running(pid: int) -> bool:
-    """Whether a process is there and has not ended."""
+    """Tell whether a process is there and has not ended."""
     try:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Where the project and the shared material are, and how thorough the tests are."""
+"""The places of the project and of the shared material, and the thoroughness of the tests."""
 
 import os
 from pathlib import Path
@@ -14,5 +14,5 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared test m
 
 
 def often(times: int, otherwise: int) -> int:
-    """How often to try: so many times when it is to be thorough."""
+    """The number of tries: so many times when it is to be thorough."""
     return times if THOROUGH else otherwise

@@ -17,7 +17,7 @@ _FILTERED = {"Conv2D", "DepthwiseConv2dNative"}
 
 
 def in_hardware() -> bool:
-    """Whether this processor has instructions for it."""
+    """Tell whether this processor has instructions for it."""
     try:
         return bool(re.search(r"^flags\b.*\b(avx512_bf16|amx_bf16)\b", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
     except OSError:
@@ -71,7 +71,7 @@ def probes(size: int) -> Picture:
 
 
 def agree(exact: Vectors, fast: Vectors) -> bool:
-    """Whether the probes keep their vectors, and the moved ones find their originals, or the ones they found before."""
+    """Tell whether the probes keep their vectors, and the moved ones find their originals, or the ones of before."""
     exact, fast = normalise(exact), normalise(fast)
     before, after = ((asked[_PROBES:] @ exact[:_PROBES].T).argmax(axis=1) for asked in (exact, fast))
     return bool(((exact * fast).sum(axis=1) > _COSINE).all() and (before == after).all())

@@ -38,12 +38,12 @@ class Runtime:
 
     @property
     def threads(self) -> int:
-        """How many pictures are embedded at once."""
+        """The number of pictures that are embedded at once."""
         return self.streams or min(cores(), _MOST_STREAMS)
 
     @property
     def uses_openvino(self) -> bool:
-        """Whether OpenVINO runs networks that both engines can run."""
+        """True if OpenVINO runs networks that both engines can run."""
         if self.engine is not Engine.AUTO:
             return self.engine is Engine.OPENVINO
         gpu = _GPUS.is_dir() and find_spec("tensorflow") is not None

@@ -1,4 +1,4 @@
-"""What a catalog teaches: parts are kept where they win on held-out material, and only there."""
+"""Choosing the metric that a catalog teaches: parts are kept where they win on held-out material, and only there."""
 
 import os
 from pathlib import Path

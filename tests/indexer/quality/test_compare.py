@@ -1,4 +1,4 @@
-"""How far the answers of two snapshots agree, by hand and over the command."""
+"""The agreement of the answers of two snapshots, by hand and over the command."""
 
 import csv
 from pathlib import Path

@@ -6,6 +6,7 @@ from PIL import Image
 
 from indexer.quality.product_verdicts import copy_of, fit_product_verdicts, recoloured_of
 from shared.images.decode import Picture
+from shared.index.columns import columns_of
 from shared.index.neighbour_table import build_neighbour_table
 from shared.index.row_groups import RowGroups
 from shared.snapshot.verdicts import Verdict, Verdicts
@@ -26,7 +27,7 @@ class Copies:
 
 
 class Indexed:
-    """As much of a run's result as verdicts need."""
+    """The part of a run's result that verdicts need."""
 
     def __init__(self, raw: Vectors, styles: list[str]) -> None:
         self.raw, self.plain, self.groups = raw, raw.shape[1], RowGroups.of(map(str, range(len(raw))))
@@ -47,7 +48,7 @@ def fitted(
         duplicates,
         Copies(raw, 0.02),
         lambda row: b"%d" % row,
-        ["style"],  # type: ignore[arg-type]
+        [columns_of({"style": style} for style in styles).column("style")],  # type: ignore[arg-type]
     )
     assert verdicts
     return verdicts, near.scores

@@ -34,7 +34,7 @@ def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Snapshot:
 
 
 def wanted(snapshot: Snapshot, product_id: str) -> list[dict[str, Any]]:
-    """What the server answers, but for the attributes."""
+    """The server's answer but for the attributes."""
     answers = similar_to_product(snapshot, product_id, SearchParams(100))
     return [
         {"rank": answer.rank, "score": answer.score, "verdict": answer.verdict, **vars_of(answer.image)}

@@ -1,4 +1,4 @@
-"""What `contract.toml` asks of: products, pictures and columns that are there, so that questions have answers."""
+"""Hooks of `contract.toml`: products, pictures and columns that are there, so that questions have answers."""
 
 import base64
 from typing import Any

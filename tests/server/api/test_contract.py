@@ -76,5 +76,5 @@ def every_operation_was_answered(paths: dict[str, Any], asked: list[dict[str, An
 
 
 def is_right(asked: dict[str, Any]) -> bool:
-    """Whether the question had an answer."""
+    """Tell whether the question had an answer."""
     return asked["response"]["status"] in (200, 202, 302)

@@ -1,4 +1,4 @@
-"""Who may ask: keys, roles, rotation, a file that changes under a running server, and everything that is not a key."""
+"""API keys: keys, roles, rotation, a file that changes under a running server, and everything that is not a key."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What every answer carries: an id, careful headers, a tag that saves sending again, gzip, and CORS where allowed."""
+"""Headers of every answer: an id, careful headers, a tag that saves sending again, gzip, and CORS where allowed."""
 
 import gzip
 import re

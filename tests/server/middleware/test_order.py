@@ -1,4 +1,4 @@
-"""What is in front of Flask, all together: the fast path behind keys, rates and CORS, and what each answer tells."""
+"""All middleware in front of Flask together: the fast path behind keys, rates and CORS, and what each answer tells."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How often a key may ask: one count for all workers, what is told of it, and what is not counted."""
+"""Rate limits: one count for all workers, what is told of it, and what is not counted."""
 
 import os
 import signal

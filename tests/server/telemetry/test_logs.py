@@ -1,4 +1,4 @@
-"""What is logged: one form for all processes, the request's id everywhere, and nothing that should be nobody's."""
+"""Logs: one form for all processes, the request's id everywhere, and nothing that should be nobody's."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What is counted: once per request whichever way it went, over all processes, by rule and never by id."""
+"""Metrics: once per request whichever way it went, over all processes, by rule and never by id."""
 
 import json
 import os

@@ -97,7 +97,7 @@ def pictures(side: int = SIDE) -> np.ndarray:
 
 
 def reference(path: Path, images: np.ndarray, output: str) -> np.ndarray:
-    """What the file gives by its definition, operator by operator."""
+    """The file's output by its definition, operator by operator."""
     mean, deviation = (np.array(CONFIG[name], np.float32) for name in ("image_mean", "image_std"))
     taken = ((images / np.float32(255) - mean) / deviation).transpose(0, 3, 1, 2).astype(np.float32)
     model = ReferenceEvaluator(str(path))

@@ -1,4 +1,4 @@
-"""Which rows are whose."""
+"""Row groups: the rows of each product."""
 
 import numpy as np
 

@@ -82,7 +82,7 @@ class Shop:
         return self.view
 
     def wanted(self, rebuilt: Sequence[Hit], live: Sequence[Hit], asked: str = "") -> list[str]:
-        """What should be answered, given all that a snapshot answers that was made from scratch.
+        """The right answer, given all that a snapshot answers that was made from scratch.
 
         Scores may differ in the last digit, and so in how they tie: then the live one's order.
         """

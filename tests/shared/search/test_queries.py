@@ -1,4 +1,4 @@
-"""What asks: products, photos, parts of photos, several of them; all partitions; and why an answer is one."""
+"""Queries: products, photos, parts of photos, several of them; all partitions; and why an answer is one."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What scores mean: thresholds keep what they were fitted to, and the answers carry them."""
+"""Verdicts: thresholds keep what they were fitted to, and the answers carry them."""
 
 from pathlib import Path
 
