@@ -17,7 +17,7 @@ from bench.pipeline import PARTITION, indexed
 from bench.process import Running
 from bench.server import CONNECTIONS, Load, ask, connected, load, products, served, served_bytes, served_to_keys
 from shared.embedding.embedder import Embedder
-from shared.search.queries import photo_query
+from shared.search.photo_query import photo_query
 from shared.search.search import similar_to_photo
 from shared.snapshot.reader import Snapshot
 

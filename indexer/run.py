@@ -88,6 +88,7 @@ class Run:
             health=health.counts(faults),
             learned=metric.learned,
             alike=alike,
+            windows=calibration.windows,
         )
         draft = self.draft(source, indexed, metric, space, neighbours, calibration.found, quality)
         snapshot_id = write_snapshot(self._config.data, draft, self._config.signing_key)

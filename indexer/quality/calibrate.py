@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from indexer.ingest.pipeline import Indexed
 from indexer.metric.choose import Fold, Metric, folds, sample, several
 from indexer.metric.fit import Owners
-from indexer.quality.photos import Photos
+from indexer.quality.photos import EmbeddedPhoto, Photos, Shot
 from indexer.quality.simulated_photo import in_studio
+from shared.snapshot.manifest import WindowsPart
 from shared.snapshot.verdicts import QueryKind, Verdict, Verdicts, evidence
 from shared.vectors.unit import Vectors
 
 PHOTOS = 64
+_AFAR, _WINS = 24, 0.02  # simulated photos in which the thing is small; R@1
 _LOST = 0.08  # of right answers, about, may be called none
 _ALARMS = {Verdict.VARIANT: 0.2, Verdict.SAME: 0.05}
 # Real photos give about so much of the evidence of simulated ones: measured between packshots and photos of 81
@@ -39,20 +41,38 @@ class Sample(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """The result of a calibration. `estimate`: R@1, measured `by` that sample; `found`: of each product in it, the
-    share of its photos whose first hit was right."""
+    share of its photos whose first hit was right. `windows` is None if photos are seen in one view."""
 
     estimate: float
     by: Sample
     found: dict[str, float]
     verdicts: dict[QueryKind, Verdicts]
+    windows: WindowsPart | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """Queries with each product's score `(n, products)`, and the right product `(n,)`."""
+    """Photos with each product's score by their views, and then by each window `(1 + windows, products)`; and the right
+    product `(n,)`."""
 
-    scores: Vectors
+    scores: Sequence[Vectors]
     owners: Owners
+
+    def believed(self, sure: float | None, *, absent: bool = False) -> Vectors:
+        """The scores `(n, products)` of the query that is made of each photo: of its views, if the evidence for their
+        first hit is `sure`, or that is None; else of what has the most. `absent`: with the right product taken out."""
+        chosen = []
+        for scores, owner in zip(self.scores, self.owners.tolist(), strict=True):
+            if absent:
+                scores = scores.copy()
+                scores[:, owner] = -1
+            weights = _first_evidence(scores)
+            chosen.append(scores[0 if sure is None or weights[0] >= sure else int(weights.argmax())])
+        return np.array(chosen, np.float32)
+
+    def right(self, sure: float | None) -> NDArray[np.bool_]:
+        """True where the first hit is the right product."""
+        return np.array(self.believed(sure).argmax(axis=1) == self.owners)
 
 
 def calibrate(
@@ -70,23 +90,29 @@ def calibrate(
     owners = groups.owners
     whole = Fold(np.arange(0), metric.projection, metric.vectors, owners, indexed.plain)
     some = sample(owners)
-    if several(owners[some]):
+    rows = np.sort(rng.permutation(groups.first)[:PHOTOS])
+    held_out = several(owners[some])
+    if held_out:
         by = Sample.HELD_OUT
         found, answered, shown = _held_out(indexed, owners, some, metric, photos, picture, rng)
     else:
         by = shown = Sample.SIMULATED
-        rows = np.sort(rng.permutation(groups.first)[:PHOTOS])
-        answered = _answered(photos.embed([picture(row) for row in rows], simulate=True), owners[rows], whole)
-        right = answered.scores.argmax(axis=1) == answered.owners
-        found = dict(zip(answered.owners.tolist(), right.astype(float).tolist(), strict=True))
+        answered = _answered(photos.embed([picture(row) for row in rows], Shot.CLOSE), owners[rows], whole)
+    windows = None
+    if metric.learned and len(answered.owners):
+        afar = photos.embed([picture(row) for row in rows[:_AFAR]], Shot.AFAR)
+        windows = _judged_windows(answered, _answered(afar, owners[rows[:_AFAR]], whole))
+    sure = windows.sure if windows and windows.used else None
+    if not held_out:
+        found = dict(zip(answered.owners.tolist(), answered.right(sure).astype(float).tolist(), strict=True))
     verdicts = dict[QueryKind, Verdicts]()
     if user_photos:
-        asked = _answered(photos.embed(user_photos), np.full(len(user_photos), -1), whole)
-        answered, shown = _Answered(asked.scores, asked.scores.argmax(axis=1)), Sample.USER
+        asked = _answered(photos.embed(user_photos), np.zeros(len(user_photos), np.int64), whole)
+        answered, shown = _Answered(asked.scores, asked.believed(sure).argmax(axis=1)), Sample.USER
     if len(answered.owners):
-        verdicts[QueryKind.PHOTO] = _of_photos(answered, shown, _REAL if shown == Sample.SIMULATED else 1.0)
+        verdicts[QueryKind.PHOTO] = _of_photos(answered, sure, shown, _REAL if shown == Sample.SIMULATED else 1.0)
     names = {indexed.images[groups.first[owner]].product_id: round(share, 4) for owner, share in found.items()}
-    return Calibration(float(np.mean(list(found.values()))) if found else 0.0, by, names, verdicts)
+    return Calibration(float(np.mean(list(found.values()))) if found else 0.0, by, names, verdicts, windows)
 
 
 def _held_out(
@@ -111,30 +137,42 @@ def _held_out(
         for owner, right in zip(wanted.tolist(), (fold.first_answers(raw) == wanted).tolist(), strict=True):
             hits.setdefault(owner, []).append(right)
         asks = np.sort(rng.permutation(fold.asks)[: PHOTOS // 2])
-        views = photos.embed([picture(int(some[row])) for row in asks], simulate=bool(studio))
-        answered.append(_answered(views, owners[asks], fold))
-    scores = np.concatenate([part.scores for part in answered])
+        shot = Shot.CLOSE if studio else Shot.AS_IT_IS
+        shown = photos.embed([picture(int(some[row])) for row in asks], shot)
+        answered.append(_answered(shown, owners[asks], fold))
+    scores = [of_photo for part in answered for of_photo in part.scores]
     found = {owner: float(np.mean(right)) for owner, right in hits.items()}
-    shown = Sample.SIMULATED if studio else Sample.HELD_OUT
-    return found, _Answered(scores, np.concatenate([part.owners for part in answered])), shown
+    sample_of = Sample.SIMULATED if studio else Sample.HELD_OUT
+    return found, _Answered(scores, np.concatenate([part.owners for part in answered])), sample_of
 
 
-def _answered(views: Sequence[Vectors | None], owners: Owners, catalog: Fold) -> _Answered:
-    kept = [(raw, owner) for raw, owner in zip(views, owners.tolist(), strict=True) if raw is not None]
-    asked = [catalog.photo(raw) for raw, _ in kept] or [catalog.rows[:0]]
-    return _Answered(catalog.scores(np.concatenate(asked)), np.array([owner for _, owner in kept], np.int64))
+def _answered(photos: Sequence[EmbeddedPhoto | None], owners: Owners, catalog: Fold) -> _Answered:
+    """Search a catalog by photos; those that could not be read are left out."""
+    kept = [(photo, owner) for photo, owner in zip(photos, owners.tolist(), strict=True) if photo]
+    asked = [[catalog.photo(photo.views), *map(catalog.photo, photo.windows[:, None])] for photo, _ in kept]
+    scores = [catalog.scores(np.concatenate(queries)) for queries in asked]
+    return _Answered(scores, np.array([owner for _, owner in kept], np.int64))
 
 
-def _of_photos(answered: _Answered, shown: Sample, real: float = 1.0) -> Verdicts:
+def _judged_windows(close: _Answered, afar: _Answered) -> WindowsPart:
+    """Judge whether windows are looked at: they must win for photos from afar, and lose nothing for others."""
+    sure = float(np.quantile(_first_evidence(close.believed(None, absent=True)), 1 - _ALARMS[Verdict.SAME]))
+    judged = {}
+    for name, answered in (("close", close), ("afar", afar)):
+        judged[name] = round(float(answered.right(None).mean()), 4) if len(answered.owners) else 0.0
+        judged[f"{name}, windows"] = round(float(answered.right(sure).mean()), 4) if len(answered.owners) else 0.0
+    used = judged["afar, windows"] > judged["afar"] + _WINS and judged["close, windows"] >= judged["close"]
+    return WindowsPart(used, sure, judged)
+
+
+def _of_photos(answered: _Answered, sure: float | None, shown: Sample, real: float = 1.0) -> Verdicts:
     """Fit thresholds by photos: a right hit against the best wrong one once the right product is taken out.
 
     The thresholds are taken times `real`; the rates are those of the photos that they were fitted to.
     """
-    right = answered.scores.argmax(axis=1) == answered.owners
-    absent = answered.scores.copy()
-    absent[np.arange(len(absent)), answered.owners] = -1
-    alarms = _first_evidence(absent)
-    believed = _first_evidence(answered.scores[right]) if right.any() else alarms
+    scores, right = answered.believed(sure), answered.right(sure)
+    alarms = _first_evidence(answered.believed(sure, absent=True))
+    believed = _first_evidence(scores[right]) if right.any() else alarms
     similar = min(np.quantile(believed, _LOST), np.quantile(alarms, 1 - _ALARMS[Verdict.SAME]))
     variant = max(similar, np.quantile(alarms, 1 - _ALARMS[Verdict.VARIANT]))
     same = max(variant, np.quantile(alarms, 1 - _ALARMS[Verdict.SAME]))

@@ -1,18 +1,39 @@
 """Pictures that a snapshot is judged by: embedded as photos are, or changed first."""
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 
 from indexer.ingest.cache import Cache, content_hash
 from indexer.progress import Bar
-from indexer.quality.simulated_photo import photographed
+from indexer.quality.simulated_photo import photographed, photographed_afar
 from shared.embedding.embedder import Embedder
 from shared.images.decode import MAX_EDGE, Picture, decode
+from shared.images.windows import windows
 from shared.refusals import Refusal
+from shared.search.photo_query import MOST_WINDOWS, window_of
 from shared.vectors.unit import Vectors, normalise, usable
 
 _TOGETHER = 4  # photos, of four views each: a batch
+_AFAR = 0.2  # of the photo's area
+
+
+class Shot(StrEnum):
+    """The way from a picture to the photo that is searched by: none, or a simulated phone photo, close up or from
+    afar."""
+
+    AS_IT_IS = "as photo"
+    CLOSE = "simulated"
+    AFAR = "simulated from afar"
+
+
+class EmbeddedPhoto(NamedTuple):
+    """The raw vectors of a photo: of its views `(v, d)`, and of the windows around its things `(w, d)`."""
+
+    views: Vectors
+    windows: Vectors
 
 
 class Photos:
@@ -22,15 +43,16 @@ class Photos:
         self._embedder, self._cache, self._several = embedder, cache, several
         self._views = embedder.spec.views if several else 1
 
-    def embed(self, pictures: Sequence[bytes], *, simulate: bool = False) -> list[Vectors | None]:
-        """The raw vectors of each picture's views `(views, d)`; None if it cannot be read."""
-        keys = [f"{content_hash(data)} {'simulated' if simulate else 'as photo'} {self._views}" for data in pictures]
+    def embed(self, pictures: Sequence[bytes], shot: Shot = Shot.AS_IT_IS) -> list[EmbeddedPhoto | None]:
+        """Embed each picture as a photo; None if it cannot be read. Windows are looked for if photos have several
+        views."""
+        keys = [f"{content_hash(data)} {shot} {self._views}" for data in pictures]
         with Bar("photos to judge by", len(pictures)) as bar:
             for at in range(0, len(pictures), _TOGETHER):
                 some = dict(zip(keys[at : at + _TOGETHER], pictures[at : at + _TOGETHER], strict=True))
-                self._fill(some, simulate)
+                self._fill(some, shot)
                 bar.advance(len(some))
-        return [self._kept(key, self._views) for key in keys]
+        return [self._embedded(key) for key in keys]
 
     def embed_changed(
         self, pictures: Sequence[bytes], change: Callable[[Picture], Picture], name: str
@@ -48,29 +70,50 @@ class Photos:
                 bar.advance()
         return [self._kept(key, 1) for key in keys]
 
-    def _fill(self, pictures: Mapping[str, bytes], simulate: bool) -> None:
+    def _fill(self, pictures: Mapping[str, bytes], shot: Shot) -> None:
         """Embed together the pictures that the cache lacks."""
         spec = self._embedder.spec
-        edge = MAX_EDGE if simulate else spec.edge(self._several)
-        seen_as = {}
+        edge = spec.edge(self._several) if shot is Shot.AS_IT_IS else MAX_EDGE
+        seen_as, boxes = {}, {}
         for key, data in pictures.items():
             if self._cache.has_vector(spec.fingerprint, key) or isinstance(picture := decode(data, edge=edge), Refusal):
                 continue
-            if simulate:
-                picture = photographed(picture, np.random.default_rng(int(key[:8], 16)))
-            seen_as[key] = spec.seen(picture, self._several)
+            picture = _photo(picture, shot, np.random.default_rng(int(key[:8], 16)))
+            found = windows(picture, MOST_WINDOWS) if self._several else []
+            cuts = [window_of(spec, picture, box)[None] for box in found]
+            seen_as[key], boxes[key] = np.concatenate([spec.seen(picture, self._several), *cuts]), len(found)
         if not seen_as:
             return
         raw = self._embedder.embed(np.concatenate(list(seen_as.values())))
-        for key, own in zip(seen_as, np.split(raw, len(seen_as)), strict=True):
-            self._keep(key, own)
+        ends = np.cumsum([len(seen) for seen in seen_as.values()])
+        for key, own in zip(seen_as, np.split(raw, ends[:-1]), strict=True):
+            for number, window in enumerate(own[self._views :]):  # first: who finds the views trusts to find all
+                self._keep(f"{key} window {number}", window[None])
+            self._keep(key, own[: self._views])
 
     def _keep(self, key: str, raw: Vectors) -> None:
         if usable(normalise(raw)).all():
             self._cache.put_vectors(self._embedder.spec.fingerprint, [key], raw.reshape(1, -1))
+
+    def _embedded(self, key: str) -> EmbeddedPhoto | None:
+        views = self._kept(key, self._views)
+        if views is None:
+            return None
+        found = (self._kept(f"{key} window {number}", 1) for number in range(MOST_WINDOWS))
+        kept = [window for window in found if window is not None]
+        return EmbeddedPhoto(views, np.concatenate([views[:0], *kept]))
 
     def _kept(self, key: str, views: int) -> Vectors | None:
         spec = self._embedder.spec
         if not self._cache.has_vector(spec.fingerprint, key):
             return None
         return self._cache.vectors(spec.fingerprint, [key], views * spec.dimension).reshape(-1, spec.dimension)
+
+
+def _photo(picture: Picture, shot: Shot, rng: np.random.Generator) -> Picture:
+    match shot:
+        case Shot.CLOSE:
+            return photographed(picture, rng)
+        case Shot.AFAR:
+            return photographed_afar([picture], _AFAR, rng)
+    return picture

@@ -18,6 +18,7 @@ Floats: TypeAlias = NDArray[np.float32]
 
 _NEAR_WHITE = 246
 _EDGES = (480, 640)
+_PLACES = 60
 _WOODS = ((168, 120, 76), (196, 160, 116), (104, 70, 48))
 
 
@@ -26,9 +27,7 @@ def photographed(picture: Picture, rng: np.random.Generator, clutter: Sequence[P
 
     `uint8 (height, width, 3)` -> `uint8 (640, 480, 3)` or `uint8 (480, 640, 3)`.
     """
-    width, height = _EDGES if rng.random() < 0.6 else _EDGES[::-1]
-    size = np.array([width, height])
-    scene = _ground(rng, width, height)
+    scene, size = _empty_scene(rng)
     for other in clutter:
         side = rng.choice([-1, 1], 2) * rng.uniform(0.42, 0.62, 2) * size
         _put(scene, _cut_out(other), size / 2 + side, 0.55 * min(size), rng.uniform(-180, 180), rng)
@@ -36,6 +35,43 @@ def photographed(picture: Picture, rng: np.random.Generator, clutter: Sequence[P
     middle = size / 2 + rng.uniform(-0.09, 0.09, 2) * min(size)
     _put(scene, _cut_out(picture), middle, scale, float(rng.normal(0, 15)), rng)
     return _exposed(scene, rng)
+
+
+def photographed_afar(
+    pictures: Sequence[Picture], share: float, rng: np.random.Generator, clutter: Sequence[Picture] = ()
+) -> Picture:
+    """Make such a photo of one or more objects that lie somewhere, none on another while there is room. The box around
+    each one is that `share` of the photo's area, or as much as fits; those of `clutter` are about a tenth."""
+    scene, size = _empty_scene(rng)
+    things = [(_cut_out(picture), share) for picture in pictures]
+    lying: list[NDArray[np.float64]] = []
+    for thing, part in (*things, *((_cut_out(other), rng.uniform(0.05, 0.15)) for other in clutter)):
+        sides = np.array(thing.size) / max(thing.size)
+        edge = min(math.sqrt(part * size.prod() / sides.prod()), 0.97 * min(size))
+        box = _free_place(sides * edge / 2, size, lying, rng)
+        lying.append(box)
+        _put(scene, thing, box.mean(axis=0), edge, float(rng.normal(0, 15)), rng)
+    return _exposed(scene, rng)
+
+
+def _empty_scene(rng: np.random.Generator) -> tuple[Image.Image, NDArray[np.int64]]:
+    """A ground, and its width and height."""
+    width, height = _EDGES if rng.random() < 0.6 else _EDGES[::-1]
+    return _ground(rng, width, height), np.array([width, height])
+
+
+def _free_place(
+    half: NDArray[np.float64], size: NDArray[np.int64], lying: Sequence[NDArray[np.float64]], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Of some random places, the one least covered by what lies there: the least and the greatest corner `(2, 2)`."""
+    margin = np.minimum(half, size / 2)
+    middles = margin + rng.random((_PLACES, 2)) * (size - 2 * margin)
+    boxes = np.stack([middles - half, middles + half], axis=1)
+    covered = np.zeros(_PLACES)
+    for box in lying:
+        shared = np.minimum(boxes[:, 1], box[1]) - np.maximum(boxes[:, 0], box[0])
+        covered += np.maximum(shared, 0).prod(axis=1)
+    return np.asarray(boxes[covered.argmin()])
 
 
 def in_studio(data: bytes) -> bool:

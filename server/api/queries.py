@@ -9,7 +9,8 @@ from server.api.requests import BatchedQuestion, Example, ProductOrPhoto
 from server.inference.photo_queue import PhotoQueue
 from server.serving.snapshots import Snapshots
 from shared.images.crop import Crop
-from shared.search.queries import Query, mixed_query, photo_query, product_query
+from shared.search.photo_query import photo_queries
+from shared.search.queries import Query, mixed_query, product_query
 from shared.snapshot.view import SnapshotView, Space
 
 # Photos of requests that have several: so many are decoded at once and embedded together.
@@ -26,12 +27,15 @@ class Queries:
         self.snapshots, self.fetch, self._queue = snapshots, fetch, queue
         self._pool = ThreadPoolExecutor(_PHOTOS_AT_ONCE, "photos")
 
-    def photo(self, snapshot: SnapshotView, photo: bytes, crop: str | None, wait: bool = False) -> Query:
-        """Embed a photo, or its part `crop`. Raises `BadQuestion`, `BadPicture`, `NotReady`, and `Busy` if the queue is
-        full: at once, or after some seconds if the photo can `wait`."""
+    def photo(
+        self, snapshot: SnapshotView, photo: bytes, crop: str | None, things: int = 1, wait: bool = False
+    ) -> list[Query]:
+        """Embed a photo, or its part `crop`: a query for each of at most so many things in it. Raises `BadQuestion`,
+        `BadPicture`, `NotReady`, and `Busy` if the queue is full: at once, or after some seconds if the photo can
+        `wait`."""
         part = Crop.parse(crop) if crop is not None else None
         with self._queue.under_way(wait=wait):
-            return photo_query(snapshot, self.snapshots.embedder(snapshot), photo, part)
+            return photo_queries(snapshot, self.snapshots.embedder(snapshot), photo, part, things)
 
     def start(self, snapshot: SnapshotView, question: BatchedQuestion) -> Callable[[], Query]:
         """Start to embed the photos of a question of a batch. Calling the result waits for the query, or raises."""
@@ -66,4 +70,4 @@ class Queries:
 
     def _sent_photo(self, snapshot: SnapshotView, sent: ProductOrPhoto) -> Query:
         photo = from_base64(sent.image_base64) if sent.image_base64 else self.fetch(sent.image_url)
-        return self.photo(snapshot, photo, sent.crop, wait=True)
+        return self.photo(snapshot, photo, sent.crop, wait=True)[0]

@@ -11,6 +11,7 @@ from shared.errors import BadQuestion
 from shared.images.decode import MAX_EDGE
 from shared.index.filters import parse
 from shared.search.params import MOST, SearchParams
+from shared.search.photo_query import MOST_THINGS
 from shared.search.queries import MOST as MOST_EXAMPLES
 from shared.snapshot.verdicts import Verdict
 
@@ -51,6 +52,7 @@ ProductId = Annotated[str, Field(json_schema_extra={"example": "8300037"})]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 Share = Annotated[float, Field(ge=0, le=1), _between(0, 1, _NUMBER, "a number")]
 
+Things = Annotated[int, _between(1, MOST_THINGS, _WHOLE, "a whole number"), Field(ge=1, le=MOST_THINGS)]
 PageSize = Annotated[int, _between(1, 200, _WHOLE, "a whole number"), Field(ge=1, le=200)]
 Start = Annotated[int, _between(0, 999_999_999, _WHOLE, "a whole number"), Field(ge=0)]
 Edge = Annotated[int, _between(16, MAX_EDGE, _WHOLE, "a whole number"), Field(ge=16, le=MAX_EDGE)]
@@ -119,6 +121,7 @@ class PhotoQuestion(Question):
     """The search parameters of a photo."""
 
     crop: str | None = Field(None, description=_CROP)
+    objects: Things | None = Field(None, description="How many things of the photo to search for, each by itself.")
 
 
 def _strict(*kinds: str) -> ConfigDict:

@@ -12,6 +12,7 @@ from typing import Any
 from flask import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.images.crop import Crop
 from shared.index.product_table import fields_of, with_last
 from shared.search.hits import Hit
 from shared.search.queries import Explanation
@@ -19,6 +20,7 @@ from shared.snapshot.verdicts import QueryKind, Verdict
 from shared.snapshot.view import SnapshotView
 
 _FROM_ATTRIBUTES = ConfigDict(from_attributes=True)
+_WINDOW = "The part of the photo in which the thing was found, as `crop` takes it; absent: the whole."
 _VERDICTS = {verdict: json.dumps(verdict).encode() for verdict in (None, *Verdict)}
 
 
@@ -53,12 +55,21 @@ class Result(BaseModel):
     explain: Why | None = Field(None, description="Where `explain` is true.")
 
 
+class Thing(BaseModel):
+    """A thing in a photo, and the products that look most like it."""
+
+    crop: list[float] | None = Field(None, description=_WINDOW)
+    results: list[Result]
+
+
 class Answer(BaseModel):
     """The products that look most like the query, all from one snapshot."""
 
     snapshot: str
     false_alarms: dict[str, float] | None = Field(description="How often each verdict is given wrongly, 0 to 1.")
     results: list[Result]
+    crop: list[float] | None = Field(None, description=_WINDOW)
+    objects: list[Thing] | None = Field(None, description="Where `objects` is given: each thing, the surest first.")
 
 
 class Image(BaseModel):
@@ -150,10 +161,8 @@ class AnswerEverywhere(BaseModel):
     results: list[FoundSomewhere]
 
 
-class Answered(BaseModel):
+class Answered(Thing):
     """The answer to one query of a batch."""
-
-    results: list[Result]
 
 
 class Refused(BaseModel):
@@ -195,9 +204,21 @@ def answer_body(
     return b"%b%b]}" % (head, b",".join(_results(hits, explanations)))
 
 
-def answered_body(hits: list[Hit], explanations: Iterable[Explanation] | None = None) -> bytes:
-    """`Answered` as JSON."""
-    return b'{"results":[%b]}' % b",".join(_results(hits, explanations))
+def answered_body(
+    hits: list[Hit], explanations: Iterable[Explanation] | None = None, window: Crop | None = None
+) -> bytes:
+    """`Answered`, or `Thing`, as JSON."""
+    return in_window(b'{"results":[%b]}' % b",".join(_results(hits, explanations)), window)
+
+
+def in_window(body: bytes, window: Crop | None) -> bytes:
+    """An answer with the window that it is of."""
+    return with_last(body, b'"crop":[%b]' % str(window).encode()) if window else body
+
+
+def with_objects(body: bytes, things: list[bytes]) -> bytes:
+    """An answer with those of each thing in the photo."""
+    return with_last(body, b'"objects":[%b]' % b",".join(things))
 
 
 def batch_body(snapshot: SnapshotView, answers: list[bytes]) -> bytes:

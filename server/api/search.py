@@ -1,6 +1,7 @@
 """Routes that search: by a product, a photo, or several of both."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,8 @@ from server.api.responses import (
     answered_body,
     batch_body,
     everywhere_answer,
+    in_window,
+    with_objects,
 )
 from server.middleware.fast_path import RULE
 from server.serving.snapshots import Snapshots
@@ -37,7 +40,7 @@ from shared.errors import QuestionError
 from shared.search.all_partitions import queries_everywhere, similar_everywhere
 from shared.search.hits import Hit
 from shared.search.params import SearchParams
-from shared.search.queries import Query, explain, product_query
+from shared.search.queries import Explanation, Query, explain, product_query
 from shared.search.search import similar_to_product, similar_to_query
 from shared.snapshot.verdicts import QueryKind
 from shared.snapshot.view import SnapshotView
@@ -84,7 +87,8 @@ def _add_similar(app: OpenAPI, queries: Queries) -> None:
             return answer(*like_product(snapshots, path.partition, path.product_id, query.params))
         snapshot = snapshots.get(path.partition)
         hits = similar_to_product(snapshot, path.product_id, query.params)
-        return _answer(snapshot, hits, product_query(snapshot, path.product_id), query)
+        why = explain(snapshot, hits, product_query(snapshot, path.product_id))
+        return answer(snapshot, answer_body(snapshot, hits, QueryKind.PRODUCT, why))
 
     @app.get("/v1/products/<id:product_id>/similar", tags=_TAGS, responses={200: AnswerEverywhere})
     def similar_products_everywhere(path: AnyProductPath, query: Question) -> Response:
@@ -104,16 +108,18 @@ def _add_photo_search(app: OpenAPI, queries: Queries) -> None:
     @app.post("/v1/<department>/<domain>/search", tags=_TAGS, responses={200: Answer}, openapi_extensions=_PHOTO)
     def search_by_photo(path: PartitionPath, query: PhotoQuestion) -> Response:
         """Products that look most like this photo"""
-        snapshot, params = snapshots.get(path.partition), query.params
-        photo = queries.photo(snapshot, photo_of(request, queries.fetch), query.crop)
-        return _answer(snapshot, similar_to_query(snapshot, photo, params), photo, query)
+        snapshot = snapshots.get(path.partition)
+        asked = queries.photo(snapshot, photo_of(request, queries.fetch), query.crop, query.objects or 1)
+        found = [_Found.of(snapshot, one, query) for one in asked]
+        body = found[0].answer(snapshot)
+        return answer(snapshot, with_objects(body, [one.thing() for one in found]) if query.objects else body)
 
     @app.post("/v1/<department>/<domain>/similar", tags=_TAGS, responses={200: Answer})
     def similar_to_several(path: PartitionPath, query: Question, body: Examples) -> Response:
         """Products that look like some products and photos, and unlike others"""
-        snapshot, params = snapshots.get(path.partition), query.params
+        snapshot = snapshots.get(path.partition)
         mixed = queries.start_mixed(snapshot, body.like, body.unlike)()
-        return _answer(snapshot, similar_to_query(snapshot, mixed, params), mixed, query)
+        return answer(snapshot, _Found.of(snapshot, mixed, query).answer(snapshot))
 
 
 def _add_batch(app: OpenAPI, queries: Queries) -> None:
@@ -133,9 +139,27 @@ def like_product(
     return snapshot, answer_body(snapshot, similar_to_product(snapshot, product_id, params), QueryKind.PRODUCT)
 
 
-def _answer(snapshot: SnapshotView, hits: list[Hit], query: Query, question: Question) -> Response:
-    explanations = explain(snapshot, hits, query) if question.explain else None
-    return answer(snapshot, answer_body(snapshot, hits, query.kind, explanations))
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A query, its hits, and the explanations if they were asked for."""
+
+    query: Query
+    hits: list[Hit]
+    why: list[Explanation] | None
+
+    @classmethod
+    def of(cls, snapshot: SnapshotView, query: Query, question: Question) -> "_Found":
+        """Search."""
+        hits = similar_to_query(snapshot, query, question.params)
+        return cls(query, hits, explain(snapshot, hits, query) if question.explain else None)
+
+    def answer(self, snapshot: SnapshotView) -> bytes:
+        """`Answer` as JSON."""
+        return in_window(answer_body(snapshot, self.hits, self.query.kind, self.why), self.query.window)
+
+    def thing(self) -> bytes:
+        """`Thing`, or `Answered`, as JSON."""
+        return answered_body(self.hits, self.why, self.query.window)
 
 
 def _start(queries: Queries, snapshot: SnapshotView, sent: Any) -> Callable[[], bytes]:
@@ -152,9 +176,7 @@ def _start(queries: Queries, snapshot: SnapshotView, sent: Any) -> Callable[[], 
     def ask() -> bytes:
         if question.product_id and not question.explain:
             return answered_body(similar_to_product(snapshot, question.product_id, params))
-        asked = query()
-        hits = similar_to_query(snapshot, asked, params)
-        return answered_body(hits, explain(snapshot, hits, asked) if question.explain else None)
+        return _Found.of(snapshot, query(), question).thing()
 
     return ask
 

@@ -11,13 +11,14 @@ const $ = (id) => document.getElementById(id);
 const PAGE = 48;
 const photos = []; // of this tab, so that going back finds them
 const known = new Map(); // index, product -> its answer
+const WHOLE = [0, 0, 1, 1];
 let view = nothing();
 let indexes = [];
 let current = new AbortController();
 let facets = "";
 let typing = 0;
 let started = Promise.resolve();
-const crop = new Crop($("crop"), (wanted) => go({ photo: { ...view.photo, crop: wanted }, k: STEP }, { replace: true }));
+const crop = new Crop($("crop"), (wanted) => go({ photo: { ...view.photo, crop: wanted ?? WHOLE }, k: STEP }, { replace: true }));
 
 /** Look at something else. */
 function go(changes, { replace = false, focus = false } = {}) {
@@ -116,8 +117,9 @@ async function showAnswers(signal) {
   showAsked(asked);
   showTastes(signal);
   showFilters(signal);
-  const { results } = await answers(signal);
+  const { results, crop: found } = await answers(signal);
   if (signal.aborted) return;
+  if (found) frame(found);
   heading(`Most like ${asked ? nameOf(asked) : "your photo"}`);
   $("status").textContent = verdictOn(results);
   $("grid").replaceChildren(...results.map((found) => card(view.index, found, linkTo(found), taste)));
@@ -140,6 +142,12 @@ async function answers(signal) {
   return ask(place(view.index, view.product, "/similar"), query, { signal });
 }
 
+/** Draw the part of the photo that is searched: the one that was framed, or the one that the server found. */
+function frame(part) {
+  crop.set(part);
+  $("whole").hidden = crop.value === null;
+}
+
 function verdictOn(results) {
   if (!results.length) return "Nothing in this catalog fits. Take a filter away.";
   if (results[0].verdict === "none" && view.photo) {
@@ -158,13 +166,13 @@ function showAsked(asked) {
   $("crop").classList.toggle("tile", Boolean(asked));
   crop.active = Boolean(view.photo);
   $("hint").hidden = !view.photo;
-  $("whole").hidden = !view.photo?.crop;
+  $("whole").hidden = true;
   $("views").replaceChildren();
   $("name").textContent = asked ? nameOf(asked) : "";
   $("facts").replaceChildren();
   if (view.photo) {
     image.src = view.photo.url;
-    crop.set(view.photo.crop);
+    frame(view.photo.crop);
     return;
   }
   picture(image, view.index, asked, 640);
@@ -344,7 +352,7 @@ $("key").addEventListener("submit", (event) => {
   started = start();
 });
 $("facets").addEventListener("submit", (event) => event.preventDefault());
-$("whole").addEventListener("click", () => go({ photo: { ...view.photo, crop: null } }, { replace: true }));
+$("whole").addEventListener("click", () => go({ photo: { ...view.photo, crop: WHOLE } }, { replace: true }));
 $("copy").addEventListener("click", copy);
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address is the view's

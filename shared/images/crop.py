@@ -34,6 +34,10 @@ class Crop:
             raise BadQuestion(f"crop is {text!r:.80}; its width and height must be more than 0.")
         return crop
 
+    def __str__(self) -> str:
+        """As a request gives it."""
+        return f"{self.x:.4g},{self.y:.4g},{self.width:.4g},{self.height:.4g}"
+
     def box(self, width: int, height: int) -> Box | Refusal:
         """Left, top, right and bottom in pixels of a picture of that size, at least a pixel apart."""
         fractions = max(self.x, self.y, self.width, self.height) <= 1

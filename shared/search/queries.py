@@ -1,20 +1,15 @@
-"""Build queries from a product, a photo, or several of both as positive and negative examples; and explain hits."""
+"""Build queries from a product, or from several products and photos as positive and negative examples; explain hits."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from shared.embedding.embedder import Embedder
-from shared.errors import BadPicture, BadQuestion
+from shared.errors import BadQuestion
 from shared.images.crop import Crop
-from shared.images.decode import Picture, decode
-from shared.images.views import VIEWS
-from shared.refusals import Kind, Refusal
 from shared.search.hits import Hit
 from shared.snapshot.verdicts import QueryKind
 from shared.snapshot.view import SnapshotView, Space
-from shared.vectors.projection import photo_vector
 from shared.vectors.top_k import DIGITS
 from shared.vectors.unit import Vectors, normalise, usable
 
@@ -33,13 +28,14 @@ class Parts:
 @dataclass(frozen=True, slots=True)
 class Query:
     """A unit vector `(1, d)` of a `space` to search by, and its parts. `products`: the numbers of the products in the
-    query, which are no hits."""
+    query, which are no hits. `window`: the part of a photo that it is of; None for the whole."""
 
     vector: Vectors
     parts: Callable[[], Parts]
     kind: QueryKind = QueryKind.MIXED
     products: frozenset[int] = frozenset()
     space: Space = Space.PHOTOS
+    window: Crop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,30 +61,6 @@ def product_query(view: SnapshotView, product_id: str, space: Space = Space.PROD
         return Parts(names, view.store_of(space).vectors(images.start, images.stop))
 
     return Query(view.query_vector(number, space), parts, QueryKind.PRODUCT, frozenset({number}), space)
-
-
-def photo_query(view: SnapshotView, embedder: Embedder, photo: bytes, crop: Crop | None = None) -> Query:
-    """Build a query from a photo, or a part of it: the mean of its views. Raises `BadPicture`."""
-    picture = decode(photo, crop, embedder.spec.edge(view.several_views))
-    if isinstance(picture, Refusal):
-        raise BadPicture(picture.kind, picture.detail)
-    raw = embed_views(view.several_views, embedder, picture)
-
-    def vector(of: Vectors) -> Vectors:
-        return photo_vector(view.projection, of, view.spec.plain_dimension)
-
-    def parts() -> Parts:
-        return Parts(VIEWS[: len(raw)], np.concatenate([vector(one[None]) for one in raw]))
-
-    mean = vector(raw)
-    if not usable(mean).all():
-        raise BadPicture(Kind.BAD_VECTOR, "The network gives no vector for this picture. Send another one.")
-    return Query(mean, parts, QueryKind.PHOTO)
-
-
-def embed_views(several: bool, embedder: Embedder, picture: Picture) -> Vectors:
-    """Embed one picture as a photo: the raw vectors of its views `(views, d)`."""
-    return embedder.embed(embedder.spec.seen(picture, several))
 
 
 def mixed_query(

@@ -11,7 +11,8 @@ from shared.embedding.embedder import Embedder
 from shared.search.diversity import diversified
 from shared.search.hits import Hit
 from shared.search.params import TEN, SearchParams
-from shared.search.queries import Query, photo_query
+from shared.search.photo_query import photo_query
+from shared.search.queries import Query
 from shared.search.ranking import Ranking, alike_enough, hits_of, nearest_to, numbers_of, page_of, verdicts_of
 from shared.snapshot.verdicts import QueryKind
 from shared.snapshot.view import SnapshotView, Space

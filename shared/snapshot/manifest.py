@@ -108,6 +108,16 @@ class AlikePart:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowsPart:
+    """The search for the thing in a photo: whether it is `used`, below which evidence (`sure`) for what the whole photo
+    finds, and R@1 of the photos that it was judged by, `without` and `with` it."""
+
+    used: bool
+    sure: float
+    judged: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Quality:
     """The quality of the snapshot, as its index run estimated it. `estimate` is R@1, `coverage` the share of the
     catalog's products that are in it, `health` the number of faults by kind. `learned` is None for plain vectors."""
@@ -119,6 +129,7 @@ class Quality:
     health: Mapping[str, int] = field(default_factory=dict)
     learned: LearnedPart | None = None
     alike: AlikePart | None = None
+    windows: WindowsPart | None = None
 
 
 @dataclass(frozen=True, slots=True)

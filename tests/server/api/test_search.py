@@ -1,6 +1,7 @@
 """Every question over HTTP, beyond `test_app`: parts of photos, several examples, batches, all partitions."""
 
 import base64
+import io
 import json
 import threading
 import time
@@ -10,15 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
+from PIL import Image
 
 from server.api import search
 from server.app import create_app
 from server.serving.snapshots import Snapshots
 from shared.partition import Partition
-from shared.search import queries
+from shared.search import photo_query
 from shared.snapshot.reader import Snapshot
 from tests.support.answers import problem, results
-from tests.support.pictures import drawn, vectors
+from tests.support.pictures import drawn, encoded, vectors
 from tests.support.snapshots import HOCKEY, LEVELS, snapshot_of
 
 AT = "/v1/371/0341"
@@ -267,7 +269,7 @@ def test_the_photos_of_batches_leave_turns_for_others(data: Path, monkeypatch: p
             at_once -= 1
         return np.ones((1, 49), np.float32)
 
-    monkeypatch.setattr(queries, "embed_views", slowly)
+    monkeypatch.setattr(photo_query, "embed_views", slowly)
     sent = {"questions": [{"image_base64": PHOTO}] * 20}
     threads = [
         threading.Thread(target=client.application.test_client().post, args=(f"{AT}/batch",), kwargs={"json": sent})
@@ -279,6 +281,31 @@ def test_the_photos_of_batches_leave_turns_for_others(data: Path, monkeypatch: p
     for thread in threads:
         thread.join()
     assert 2 <= most <= 5  # four of batches, and the one alone
+
+
+def test_several_things_of_a_photo_are_answered_each_with_its_part(client: FlaskClient) -> None:
+    photo = Image.new("RGB", (320, 320), "grey")
+    for seed, place in ((3, (0, 0)), (7, (160, 160))):
+        photo.paste(Image.open(io.BytesIO(drawn(seed, (160, 160), "PNG"))), place)
+    data = encoded(photo, "PNG")
+    answer = client.post(f"{AT}/search?objects=2&k=3&explain=true", data=data).get_json()
+    assert {one["results"][0]["product_id"] for one in answer["objects"]} == {"p3", "p7"}
+    assert answer["results"] == answer["objects"][0]["results"]
+    assert answer["crop"] == answer["objects"][0]["crop"]
+    for one in answer["objects"]:
+        crop = ",".join(map(str, one["crop"]))
+        assert one["results"][0]["explain"]["view"] == f"window {crop}"
+        alone = client.post(f"{AT}/search?k=3&crop={crop}", data=data).get_json()
+        assert ids(alone["results"]) == ids(one["results"])
+        assert "crop" not in alone
+    plain = client.post(f"{AT}/search", data=data).get_json()
+    assert not {"crop", "objects"} & plain.keys()
+
+
+@pytest.mark.parametrize("objects", ["0", "6", "two", ""])
+def test_how_many_things_there_may_be_is_said(client: FlaskClient, objects: str) -> None:
+    answer = client.post(f"{AT}/search?objects={objects}", data=drawn(7))
+    assert "a whole number from 1 to 5" in problem(answer, 400)["detail"]
 
 
 def test_one_product_asked_of_all_partitions(client: FlaskClient, data: Path) -> None:

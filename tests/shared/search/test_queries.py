@@ -18,7 +18,8 @@ from shared.refusals import Kind, Refusal
 from shared.search.all_partitions import queries_everywhere, similar_everywhere
 from shared.search.hits import Hit
 from shared.search.params import SearchParams
-from shared.search.queries import GAMMA, Query, explain, mixed_query, photo_query, product_query
+from shared.search.photo_query import photo_query
+from shared.search.queries import GAMMA, Query, explain, mixed_query, product_query
 from shared.search.search import similar_to_photo, similar_to_product, similar_to_query
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.verdicts import Verdict
