@@ -3,7 +3,7 @@ EXTRAS ?= index
 # Every variable given on this command line is the twin of a flag (see `.venv/bin/python -m indexer --help`) and of
 # the environment variable SIMILARITY_<NAME>; it is handed on through the environment, so no shell ever reads it.
 VARIABLES := DPT DOMAIN DATA CATALOG IMAGE_URL MODEL WEIGHTS ENGINE STORE LIMIT CONNECTIONS MAX_FAILURES RETRY_FAILED \
-             METRIC USER_PHOTOS MAX_DROP FORCE PHOTOS AGAINST \
+             METRIC ALIKE USER_PHOTOS MAX_DROP FORCE PHOTOS AGAINST \
              DEPOT KEEP TO SSH SIGNING_KEY ADMIN_KEY KEYS RATE CORS_ORIGINS LOG_FORMAT \
              HOST PORT WORKERS PHOTO_HOSTS DATASET BENCH
 $(foreach v,$(VARIABLES),$(if $(filter command line,$(origin $(v))),$(eval export SIMILARITY_$(v) := $$(value $(v)))))
@@ -30,7 +30,7 @@ images: $(VENV)/installed ## Only fetch its images, into DATA/images: DPT=371 DO
 weights: $(VENV)/installed ## Install the weights of a network: MODEL=clip_vit_b16
 	@$(RUN) -m indexer weights
 
-evaluate: $(VENV)/installed ## Measure the answers: DPT= DOMAIN= [PHOTOS=photos.csv AGAINST=snapshot]
+evaluate: $(VENV)/installed ## Measure the answers: DPT= DOMAIN= [PHOTOS=photos.csv ALIKE=category,style AGAINST=snapshot]
 	@$(RUN) -m indexer evaluate
 
 changes: $(VENV)/installed ## See whose answers changed since the snapshot before: DPT= DOMAIN= [AGAINST=snapshot]

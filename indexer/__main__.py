@@ -10,6 +10,7 @@ from rich.console import Console
 
 from indexer.config import (
     changes_options,
+    column_names,
     config,
     demo_options,
     evaluate_options,
@@ -66,9 +67,12 @@ def weights(model: str) -> None:
 
 @main.command()
 @evaluate_options
-def evaluate(department: str, domain: str, data: Path, photos: Path | None, against: str | None) -> None:
-    """Measure the answers, with photos whose product is known, or without any by what the catalog itself shows."""
-    measure_snapshots(data, Partition(department, domain), photos, against, _console)
+def evaluate(
+    department: str, domain: str, data: Path, photos: Path | None, alike: str | None, against: str | None
+) -> None:
+    """Measure the answers to photos whose product is known, or without any to what the catalog itself shows; and how
+    alike the products are that are found by a product."""
+    measure_snapshots(data, Partition(department, domain), photos, column_names(alike), against, _console)
 
 
 @main.command()

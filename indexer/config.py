@@ -40,6 +40,7 @@ class IndexConfig:
     runtime: Runtime
     limit: int | None
     learned: bool
+    alike: tuple[str, ...]
     user_photos: Path | None
     max_drop: float
     force: bool
@@ -60,6 +61,9 @@ _PARTITION = (
     _option("DOMAIN", "--domain", "Domain, e.g. 0341.", required=True),
 )
 _AGAINST = _option("AGAINST", "--against", "Id of another snapshot of the partition, to compare with.")
+_ALIKE = _option(
+    "ALIKE", "--alike", "Columns that say which products are alike: category,style.  [default: those that repeat]"
+)
 _DEPOT = _option("DEPOT", "--depot", "Where snapshots are kept for every host: s3://bucket/prefix or file:///folder.")
 _KEEP = _option("KEEP", "--keep", "Snapshots kept in the depot, and on a host.", default=5, type=click.IntRange(1))
 # Better in the environment than on a command line, where other users of the machine can read it.
@@ -91,6 +95,7 @@ _INDEX_OPTIONS = (
     ),
     _option("WEIGHTS", "--weights", "Weights file; for a pair of networks two, with a comma between."),
     _option("METRIC", "--metric", _METRIC_HELP, default="auto", type=click.Choice(["auto", "learned", "plain"])),
+    _ALIKE,
     _option(
         "USER_PHOTOS",
         "--user-photos",
@@ -148,7 +153,7 @@ def evaluate_options(command: _F) -> _F:
     file = click.Path(path_type=Path, exists=True, dir_okay=False)
     meaning = "CSV of photos, product_id_model;id;path; without it held-out images and simulated photos."
     photos = _option("PHOTOS", "--photos", meaning, type=file)
-    return _decorated(command, (*_PARTITION, _DATA, photos, _AGAINST))
+    return _decorated(command, (*_PARTITION, _DATA, photos, _ALIKE, _AGAINST))
 
 
 def demo_options(command: _F) -> _F:
@@ -198,6 +203,7 @@ def config(
     engine: str = "auto",
     store: str = "",
     metric: str = "",
+    alike: str | None = None,
     user_photos: Path | None = None,
     max_drop: float = 0,
     force: bool = False,
@@ -217,12 +223,18 @@ def config(
         runtime=Runtime(data / "networks", Engine(engine)),
         limit=limit,
         learned=metric == "learned" or (metric == "auto" and model not in _FIRST_LIBRARY),
+        alike=column_names(alike),
         user_photos=user_photos,
         max_drop=max_drop,
         force=force,
         keep=keep,
         signing_key=signing_key,
     )
+
+
+def column_names(alike: str | None) -> tuple[str, ...]:
+    """Read the names of columns, with commas between."""
+    return tuple(name.strip() for name in (alike or "").split(",") if name.strip())
 
 
 def _decorated(command: _F, options: tuple[Callable[[_F], _F], ...]) -> _F:

@@ -17,6 +17,7 @@ from indexer.ingest.merge import merge_live_changes
 from indexer.ingest.pipeline import Indexed, index_images
 from indexer.metric.alike import choose_product_space
 from indexer.metric.choose import ENOUGH_PHOTOS, Metric, learn
+from indexer.metric.likeness import telling_columns
 from indexer.quality import health
 from indexer.quality.calibrate import PHOTOS, Calibration, calibrate
 from indexer.quality.gate import objections
@@ -25,7 +26,7 @@ from indexer.quality.product_verdicts import fit_product_verdicts
 from shared.embedding.embedder import Embedder
 from shared.embedding.registry import load
 from shared.errors import RunStopped, SnapshotError
-from shared.index.columns import Column, Columns, columns_of
+from shared.index.columns import Column, columns_of
 from shared.index.neighbour_table import NeighbourTable, build_neighbour_table
 from shared.live.journal import Journal
 from shared.snapshot.directory import PartitionFolder
@@ -74,11 +75,11 @@ class Run:
             return None
         metric = self.choose_metric(indexed, photos)
         columns = columns_of(image.attributes for image in indexed.images)
-        space, alike = self.choose_product_space(indexed, metric, columns)
+        telling = telling_columns(columns, indexed.groups, self._config.alike) if self._config.learned else []
+        space, alike = self.choose_product_space(indexed, metric, telling)
         neighbours = build_neighbour_table(space.vectors if space else metric.vectors, indexed.groups)
         faults = health.find(indexed, neighbours, self._cache.stats)
         calibration = self.calibrate(indexed, metric, photos)
-        telling = [columns.column(name) for name in alike.columns] if alike else []
         verdicts = self.fit_product_verdicts(indexed, metric, space, telling, neighbours, faults)
         quality = Quality(
             estimate=round(calibration.estimate, 4),
@@ -120,7 +121,8 @@ class Run:
         """A digest of all inputs of a snapshot, so that the same one need not be made twice."""
         digest = hashlib.sha256()
         config = self._config
-        settings = [metadata.version("image-similarity"), config.store, config.learned, str(self._embedder.spec)]
+        version = metadata.version("image-similarity")
+        settings = [version, config.store, config.learned, config.alike, str(self._embedder.spec)]
         for part in (settings, list(map(str, indexed.images)), indexed.contents):
             digest.update(json.dumps(part).encode())
         digest.update(indexed.report.refused_csv())
@@ -142,12 +144,12 @@ class Run:
         return learn(indexed.raw, indexed.groups.owners, indexed.plain, photos.raw)
 
     def choose_product_space(
-        self, indexed: Indexed, metric: Metric, columns: Columns
+        self, indexed: Indexed, metric: Metric, telling: Sequence[Column]
     ) -> tuple[ProductSpace | None, AlikePart | None]:
         """The space in which products are compared with each other, if it is another one than that of photos."""
         if not self._config.learned:
             return None, None
-        return choose_product_space(indexed.raw, indexed.groups, indexed.plain, metric, columns)
+        return choose_product_space(indexed.raw, indexed.groups, indexed.plain, metric, telling)
 
     def calibrate(self, indexed: Indexed, metric: Metric, photos: UserPhotos) -> Calibration:
         """Estimate the quality, and fit the verdicts of photos."""

@@ -17,6 +17,7 @@ from indexer.metric.choose import Fold, Metric, folds, sample, several
 from indexer.metric.fit import Owners
 from indexer.quality.photos import EmbeddedPhoto, Photos, Shot
 from indexer.quality.simulated_photo import in_studio
+from shared.search.photo_query import clearest
 from shared.snapshot.manifest import WindowsPart
 from shared.snapshot.verdicts import QueryKind, Verdict, Verdicts, evidence
 from shared.vectors.unit import Vectors
@@ -60,14 +61,14 @@ class _Answered:
 
     def believed(self, sure: float | None, *, absent: bool = False) -> Vectors:
         """The scores `(n, products)` of the query that is made of each photo: of its views, if the evidence for their
-        first hit is `sure`, or that is None; else of what has the most. `absent`: with the right product taken out."""
+        first hit is `sure`, or that is None; else of what is `clearest`. `absent`: with the right product taken out."""
         chosen = []
         for scores, owner in zip(self.scores, self.owners.tolist(), strict=True):
             if absent:
                 scores = scores.copy()
                 scores[:, owner] = -1
             weights = _first_evidence(scores)
-            chosen.append(scores[0 if sure is None or weights[0] >= sure else int(weights.argmax())])
+            chosen.append(scores[0 if sure is None or weights[0] >= sure else clearest(weights)])
         return np.array(chosen, np.float32)
 
     def right(self, sure: float | None) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ precision of the first 10, where every product of the photo's category is right.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from indexer.catalog.parsing import parse_catalog
 from indexer.ingest.cache import Cache, read_file
 from indexer.metric.choose import folds, sample, several, without_photos
 from indexer.progress import Bar
+from indexer.quality.evaluate_products import alike_outcomes, alike_page, measure_alike
 from indexer.quality.simulated_photo import photographed
 from shared.embedding.embedder import Embedder
 from shared.errors import BadPicture, ConfigError
@@ -70,6 +71,7 @@ class Outcome:
         return sum(hit * sum(hits[: at + 1]) / (at + 1) for at, hit in enumerate(hits)) / sum(hits)
 
 
+_UNKNOWN = dict.fromkeys(("value", "low", "high"), float("nan"))
 METRICS: dict[str, Callable[[Outcome], float]] = {
     "R@1": lambda outcome: outcome.rank == 1,
     "R@5": lambda outcome: 1 <= outcome.rank <= 5,
@@ -80,8 +82,11 @@ METRICS: dict[str, Callable[[Outcome], float]] = {
 }
 
 
-def measure_snapshots(data: Path, partition: Partition, photos: Path | None, against: str | None, to: Console) -> None:
-    """Measure the current snapshot, and another beside it; print a table, write JSON and pages of pictures.
+def measure_snapshots(
+    data: Path, partition: Partition, photos: Path | None, alike: Sequence[str], against: str | None, to: Console
+) -> None:
+    """Measure the current snapshot, and another beside it; print tables, write JSON and pages of pictures. `alike` are
+    the columns that say which products are alike, if they are not to be found.
 
     Raises `ConfigError` where there is nothing to ask.
     """
@@ -91,9 +96,14 @@ def measure_snapshots(data: Path, partition: Partition, photos: Path | None, aga
     folder = data / "evaluation" / partition.department / partition.domain
     folder.mkdir(parents=True, exist_ok=True)
     labelled = labelled_queries(photos) if photos else []
-    figures = {}
+    figures, figures_alike = {}, {}
     with Cache(data) as cache:
         for snapshot, name in zip(snapshots, ("index.html", "against.html"), strict=False):
+            outcomes_alike = alike_outcomes(snapshot, alike)
+            if outcomes_alike:
+                figures_alike[snapshot.id] = measure_alike(outcomes_alike, interval)
+                html = alike_page(snapshot, outcomes_alike, cache.picture)
+                (folder / f"products-{name}").write_text(html, encoding="utf-8", errors="replace")
             embedder = snapshot.load_embedder()
             if photos:
                 outcomes, asked = ask(snapshot, embedder, labelled), "photos"
@@ -107,9 +117,16 @@ def measure_snapshots(data: Path, partition: Partition, photos: Path | None, aga
             figures[snapshot.id] = {"asked": asked, **measure(outcomes)}
             (folder / name).write_text(pictures_page(outcomes, figures[snapshot.id], cache.picture), encoding="utf-8")
             to.print(f"{snapshot.id}: {len(outcomes):,} questions ({asked})", soft_wrap=True)
-    (folder / "metrics.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False), encoding="utf-8")
-    to.print(table(figures))
-    to.print(f"As pictures: {folder / 'index.html'}; as JSON: {folder / 'metrics.json'}", soft_wrap=True)
+    merged = {name: figure | {"alike": figures_alike.get(name)} for name, figure in figures.items()}
+    (folder / "metrics.json").write_text(json.dumps(merged, indent=1, ensure_ascii=False), encoding="utf-8")
+    to.print(table("Is the product in the photo found?", figures))
+    pages = str(folder / "index.html")
+    if figures_alike:
+        to.print(table("How alike is what is found by a product?", figures_alike))
+        pages += f" and {folder / 'products-index.html'}"
+    else:
+        to.print("No column says which products are alike: name some that do, as in ALIKE=category,style.")
+    to.print(f"As pictures: {pages}; as JSON: {folder / 'metrics.json'}", soft_wrap=True)
 
 
 def labelled_queries(path: Path) -> list[Query]:
@@ -193,13 +210,12 @@ def ask(snapshot: Snapshot, embedder: Embedder, queries: Sequence[Query]) -> lis
 
 def measure(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Every metric with its interval, and R@1 per category, worst first."""
-    resampled = np.random.default_rng(0).integers(len(outcomes), size=(_RESAMPLED, len(outcomes)))
     categories = sorted({outcome.query.category for outcome in outcomes})
     per_category = {name: [o.rank == 1 for o in outcomes if o.query.category == name] for name in categories}
     return {
         "photos": len(outcomes),
         "metrics": {
-            name: _interval(np.array([metric(outcome) for outcome in outcomes], float), resampled)
+            name: interval(np.array([metric(outcome) for outcome in outcomes], float))
             for name, metric in METRICS.items()
             if categories != [""] or name not in ("category@1", "mAP@10")
         },
@@ -210,11 +226,11 @@ def measure(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def table(figures: dict[str, dict[str, Any]]) -> Table:
+def table(title: str, figures: Mapping[str, dict[str, Any]]) -> Table:
     """The metrics of one or two snapshots side by side, for the terminal."""
-    shown = Table("", *figures, title="How good are the answers?", title_justify="left")
+    shown = Table("", *figures, title=title, title_justify="left")
     for name in next(iter(figures.values()))["metrics"]:
-        cells = (figure["metrics"][name] for figure in figures.values())
+        cells = (figure["metrics"].get(name, _UNKNOWN) for figure in figures.values())
         shown.add_row(name, *(f"{cell['value']:.3f}  ({cell['low']:.3f} to {cell['high']:.3f})" for cell in cells))
     return shown
 
@@ -246,7 +262,9 @@ def _row(outcome: Outcome, picture: Callable[[ProductImage], bytes]) -> Row:
     return Row(Tile(outcome.query.photo, f"of {wanted}", f"found at {outcome.rank or 'no rank'}"), tiles)
 
 
-def _interval(values: NDArray[np.float64], resampled: NDArray[np.int64]) -> dict[str, float]:
+def interval(values: NDArray[np.float64]) -> dict[str, float]:
+    """The mean of a metric's values, and between which values 95 % of the means of resampled ones lie."""
+    resampled = np.random.default_rng(0).integers(len(values), size=(_RESAMPLED, len(values)))
     low, high = np.percentile(values[resampled].mean(axis=1), [2.5, 97.5])
     return {"value": round(float(values.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 

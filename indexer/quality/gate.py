@@ -20,6 +20,13 @@ def objections(new: Snapshot, current: Snapshot, most: float) -> list[str]:
             f"The estimated quality ({now.estimated_by}, R@1) fell from {was.estimate:.3f} to "
             f"{now.estimate:.3f}. {_worse(_found(new), _found(current))}"
         )
+    if was.alike and now.alike and was.alike.columns == now.alike.columns:
+        before, after = was.alike.estimate, now.alike.estimate
+        if _fell(before, after, most):
+            found.append(
+                f"The likeness of what is found by a product (nDCG by {', '.join(now.alike.columns)}) fell from "
+                f"{before:.3f} to {after:.3f}: see make evaluate AGAINST={current.id}."
+            )
     if _fell(was.coverage, now.coverage, most):
         found.append(
             f"The share of the catalog's products that could be indexed fell from {was.coverage:.3f} to "

@@ -1,14 +1,15 @@
 """Build queries from a photo: of the whole of it, or of the window in which its thing lies.
 
 A photo is embedded in a few views of the whole. If these are not sure of a product, and the photo shows things on a
-ground, so are the windows around them; the query is the one whose first hit is the most believable. A judge decides at
-each index run whether that wins on the catalog (`indexer/quality/calibrate.py`).
+ground, so are the windows around them; one is searched if its first hit is clearly more believable. A judge decides
+at each index run whether that wins on the catalog (`indexer/quality/calibrate.py`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.embedding.embedder import Embedder, EmbedderSpec
 from shared.errors import BadPicture
@@ -28,6 +29,7 @@ from shared.vectors.unit import Vectors, usable
 MOST_PICTURES = 16  # embedded of one photo
 MOST_THINGS = 5
 MOST_WINDOWS = 6  # in search of one thing
+_CLEARLY = 0.1  # more evidence
 _APART = 0.5  # windows that share more of the smaller one show one thing
 
 
@@ -83,7 +85,16 @@ def photo_queries(
     for box, raw in zip(boxes, embed_windows(embedder, picture, boxes), strict=True):
         if query := _query(view, raw[None], [f"window {box}"], box):
             candidates.append(_Candidate.of(view, query))
+    if things == 1:
+        return [candidates[clearest([candidate.belief for candidate in candidates])].query]
     return _apart(sorted(candidates, key=lambda candidate: -candidate.belief), things)
+
+
+def clearest(beliefs: Sequence[float] | NDArray[np.floating]) -> int:
+    """Choose by the evidence for the first hits of the whole photo, which comes first, and of its windows: the whole
+    one, unless a window has clearly more."""
+    best = int(np.argmax(beliefs))
+    return best if beliefs[best] > beliefs[0] + _CLEARLY else 0
 
 
 def embed_views(several: bool, embedder: Embedder, picture: Picture) -> Vectors:

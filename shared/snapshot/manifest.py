@@ -106,6 +106,11 @@ class AlikePart:
     columns: tuple[str, ...] = ()
     judged: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def estimate(self) -> float | None:
+        """The measure that the chosen space reached; None where no column tells."""
+        return self.judged.get(self.space)
+
 
 @dataclass(frozen=True, slots=True)
 class WindowsPart:

@@ -63,7 +63,7 @@ def test_the_manifest_keeps_its_json(job: IndexConfig) -> None:
     written = json.loads((Snapshot.current(job.data, HOCKEY).folder / "manifest.json").read_text())
     assert list(written["catalog"]) == ["uri", "etag", "rows", "material"]
     assert list(written["quality"]) == [
-        "estimate", "estimated_by", "verdicts", "coverage", "health", "learned", "alike",
+        "estimate", "estimated_by", "verdicts", "coverage", "health", "learned", "alike", "windows",
     ]  # fmt: skip
     assert list(written["quality"]["learned"]["parts"]) == ["root", "centre", "within", "middle", "pull", "photos"]
     assert set(written["quality"]["verdicts"]["photo"]["false_alarms"]) == {"similar", "variant", "same"}

@@ -5,7 +5,9 @@ import pytest
 
 from indexer.metric.alike import choose_product_space
 from indexer.metric.choose import Metric, learn
-from shared.index.columns import columns_of
+from indexer.metric.likeness import Likeness, telling_columns
+from shared.errors import ConfigError
+from shared.index.columns import Column, columns_of
 from shared.index.neighbour_table import build_neighbour_table
 from shared.index.row_groups import RowGroups
 from shared.vectors.unit import Vectors, normalise, usable
@@ -29,6 +31,10 @@ def shop(seed: int) -> tuple[Vectors, RowGroups, list[dict[str, str]]]:
     return raw.astype(np.float32), RowGroups.of(map(str, owners.tolist())), rows
 
 
+def telling(rows: list[dict[str, str]], groups: RowGroups) -> list[Column]:
+    return telling_columns(columns_of(rows), groups)
+
+
 def same_kind(vectors: Vectors, groups: RowGroups) -> float:
     """The share of the 10 nearest other products that are of the same kind."""
     nearest = groups.owners_of(build_neighbour_table(vectors, groups, kept=10).rows)
@@ -38,7 +44,9 @@ def same_kind(vectors: Vectors, groups: RowGroups) -> float:
 @pytest.mark.parametrize("seed", range(3))
 def test_columns_that_repeat_choose_a_space_that_is_better_by_them(seed: int) -> None:
     raw, groups, rows = shop(seed)
-    space, part = choose_product_space(raw, groups, raw.shape[1], Metric.plain(raw, raw.shape[1]), columns_of(rows))
+    space, part = choose_product_space(
+        raw, groups, raw.shape[1], Metric.plain(raw, raw.shape[1]), telling(rows, groups)
+    )
     assert space
     assert part.columns == ("kind",)  # neither codes, which do not repeat, nor numbers
     assert part.space == "centred"
@@ -54,14 +62,14 @@ def test_where_plain_vectors_are_best_by_the_columns_they_stay() -> None:
     raw = np.abs(np.eye(KINDS, 32)[kinds] + 0.01 * rng.normal(size=(len(kinds), 32))).astype(np.float32)
     rows = [{"kind": f"k{kind}"} for kind in kinds]
     groups = RowGroups.of(map(str, range(len(raw))))
-    space, part = choose_product_space(raw, groups, 32, Metric.plain(raw, 32), columns_of(rows))
+    space, part = choose_product_space(raw, groups, 32, Metric.plain(raw, 32), telling(rows, groups))
     assert (space, part.space) == (None, "plain")  # it is the metric's own
 
 
 def test_without_a_telling_column_it_is_rooted_and_centred_and_what_was_learned_stays_with_photos() -> None:
     raw, groups, _ = shop(4)
     metric = learn(raw, groups.owners, raw.shape[1])
-    space, part = choose_product_space(raw, groups, raw.shape[1], metric, columns_of([{}] * len(raw)))
+    space, part = choose_product_space(raw, groups, raw.shape[1], metric, [])
     assert space
     assert (part.space, part.columns, part.judged) == ("centred", (), {})
     assert space.vectors.shape == raw.shape
@@ -71,6 +79,28 @@ def test_without_a_telling_column_it_is_rooted_and_centred_and_what_was_learned_
 def test_pictures_that_are_the_mean_of_all_keep_a_direction_and_few_stay_plain(count: int) -> None:
     raw = np.ones((count, 8), np.float32)
     groups = RowGroups.of(map(str, range(count)))
-    space, part = choose_product_space(raw, groups, 8, Metric.plain(raw, 8), columns_of([{}] * count))
+    space, part = choose_product_space(raw, groups, 8, Metric.plain(raw, 8), [])
     assert part.space == ("plain" if count < 20 else "centred")
     assert space is None if count < 20 else space and usable(space.vectors).all()
+
+
+def test_named_columns_are_taken_whatever_they_hold_and_unknown_ones_are_named() -> None:
+    _, groups, rows = shop(0)
+    columns = columns_of(rows)
+    assert [column.name for column in telling_columns(columns, groups, ("price", "kind"))] == ["price", "kind"]
+    with pytest.raises(ConfigError, match=r"ALIKE names the column 'colour'.* Its columns: kind, code, price"):
+        telling_columns(columns, groups, ("colour",))
+
+
+def test_a_shared_value_is_worth_the_more_the_rarer_it_is_and_the_measure_is_that_of_the_hits() -> None:
+    """Worked out by hand: 4 of 8 products share a kind (1 bit), 2 of those a style (2 bits)."""
+    rows = [{"kind": kind, "style": style} for kind, style in zip("aaaabbbb", "11234567", strict=True)]
+    columns = columns_of(rows)
+    likeness = Likeness.of([columns.column("kind"), columns.column("style")], np.arange(8))
+    first = np.array([0])
+    assert likeness.gains(first, np.array([[1, 2, 4]])).tolist() == [[3, 1, 0]]
+    best = 3 + 1 / np.log2(3) + 1 / 2
+    assert likeness.ndcg(first, np.array([[1, 2, 3]])) == pytest.approx([1])
+    assert likeness.ndcg(first, np.array([[4, 1, 2]])) == pytest.approx([(3 / np.log2(3) + 1 / 2) / best])
+    alone = Likeness.of([columns_of([{"kind": str(n)} for n in range(8)]).column("kind")], np.arange(8))
+    assert np.isnan(alone.ndcg(first, np.array([[1, 2, 3]]))).all()

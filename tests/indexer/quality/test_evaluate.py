@@ -73,6 +73,10 @@ def test_the_command_measures_labelled_and_simulated_photos(tmp_path: Path) -> N
     (figures,) = json.loads((folder / "metrics.json").read_text()).values()
     assert figures["photos"] == 13
     assert figures["metrics"]["R@1"]["value"] == pytest.approx(12 / 13, abs=1e-4)
+    assert figures["alike"]["columns"] == ["category"]
+    assert set(figures["alike"]["metrics"]) == {"category@1", "category@3", "nDCG@10"}
+    assert "How alike is what is found by a product?" in done.stdout
+    assert (folder / "products-index.html").read_text().count('class="asked') == 12
     page = (folder / "index.html").read_text()
     assert page.count('class="asked') == 13
     assert 'src=""' not in page

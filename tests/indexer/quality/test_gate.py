@@ -12,8 +12,16 @@ from tests.support.pictures import drawn
 from tests.support.snapshots import hockey, snapshot_of, unit
 
 
-def made(data: Path, estimate: float, coverage: float = 1.0, products: int = 4, **found: float) -> Snapshot:
-    quality: dict[str, Any] = {"estimate": estimate, "estimated_by": "held-out images", "coverage": coverage}
+def made(
+    data: Path, estimate: float, coverage: float = 1.0, products: int = 4, ndcg: float = 0.8, **found: float
+) -> Snapshot:
+    alike = {"space": "plain", "columns": ["kind"], "judged": {"plain": ndcg}}
+    quality: dict[str, Any] = {
+        "estimate": estimate,
+        "estimated_by": "held-out images",
+        "coverage": coverage,
+        "alike": alike,
+    }
     names = [f"p{n}" for n in range(products)]
     return snapshot_of(data, names, unit(*[[1, n] for n in range(products)]), quality=quality, found=found)
 
@@ -25,6 +33,8 @@ def made(data: Path, estimate: float, coverage: float = 1.0, products: int = 4, 
         ({"estimate": 0.84, "p1": 0.2}, "p1 (1.00 to 0.20)"),
         ({"coverage": 0.96}, None),
         ({"coverage": 0.94}, "fell from 1.000 to 0.940"),
+        ({"ndcg": 0.76}, None),
+        ({"ndcg": 0.74}, "(nDCG by kind) fell from 0.800 to 0.740"),
         ({"products": 2}, None),
         ({"products": 1}, "Only 1 products are left of 4"),
     ],
