@@ -27,6 +27,7 @@ from shared.embedding.embedder import Embedder
 from shared.embedding.registry import load
 from shared.errors import RunStopped, SnapshotError
 from shared.index.columns import Column, columns_of
+from shared.index.duplicates import Duplicates
 from shared.index.neighbour_table import NeighbourTable, build_neighbour_table
 from shared.live.journal import Journal
 from shared.snapshot.directory import PartitionFolder
@@ -80,7 +81,8 @@ class Run:
         neighbours = build_neighbour_table(space.vectors if space else metric.vectors, indexed.groups)
         faults = health.find(indexed, neighbours, self._cache.stats)
         calibration = self.calibrate(indexed, metric, photos)
-        verdicts = self.fit_product_verdicts(indexed, metric, space, telling, neighbours, faults)
+        duplicates = health.duplicates(faults, indexed, telling)
+        verdicts = self.fit_product_verdicts(indexed, metric, space, telling, neighbours, duplicates)
         quality = Quality(
             estimate=round(calibration.estimate, 4),
             estimated_by=calibration.by,
@@ -91,7 +93,7 @@ class Run:
             alike=alike,
             windows=calibration.windows,
         )
-        draft = self.draft(source, indexed, metric, space, neighbours, calibration.found, quality)
+        draft = self.draft(source, indexed, metric, space, neighbours, calibration.found, quality, duplicates)
         snapshot_id = write_snapshot(self._config.data, draft, self._config.signing_key)
         self._console.print(indexed.report.table(title))
         self.tell(snapshot_id, indexed, metric, calibration, faults)
@@ -165,15 +167,14 @@ class Run:
         space: ProductSpace | None,
         telling: Sequence[Column],
         neighbours: NeighbourTable,
-        faults: Sequence[health.Finding],
+        duplicates: Duplicates,
     ) -> dict[QueryKind, Verdicts]:
         """Fit the verdicts between products."""
-        twice = [finding for finding in faults if finding.kind is health.Fault.DUPLICATE]
         verdicts = fit_product_verdicts(
             indexed,
             space or ProductSpace(metric.projection, metric.vectors),
             neighbours,
-            {name for finding in twice for name in (finding.image.product_id, finding.related)},
+            duplicates,
             Photos(self._embedder, self._cache, several=False),
             lambda row: self._cache.picture(indexed.images[row]),
             telling,
@@ -189,6 +190,7 @@ class Run:
         neighbours: NeighbourTable,
         found: Mapping[str, float],
         quality: Quality,
+        duplicates: Duplicates,
     ) -> Draft:
         """The content of the snapshot. `found`: the share of each product's queries that found it."""
         config, report = self._config, indexed.report
@@ -206,6 +208,7 @@ class Run:
             quality=quality,
             neighbours=neighbours,
             products=space,
+            duplicates=duplicates,
         )
 
     def tell(

@@ -11,19 +11,21 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.ingest.picture_stats import PictureStats, difference
+from indexer.ingest.picture_stats import PictureStats, difference, one_picture
 from indexer.ingest.pipeline import Indexed
 from indexer.ingest.report import RunReport
 from shared.errors import ConfigError
 from shared.images.gallery import Row, Section, Tile, page
+from shared.index.columns import Column
+from shared.index.duplicates import Duplicates
+from shared.index.filters import folded
 from shared.index.neighbour_table import NeighbourTable
 from shared.index.product_table import ProductImage
 from shared.refusals import LIVE, Kind
 from shared.storage.files import replace_atomically
 
 _TINY, _BLANK, _MANY = 100, 12, 3
-# Measured on packshots: copies differ by less than 16 in 9 of 10 cases, other products by 22 and more.
-_COSINE, _SAME, _PAIRED = 0.85, 16.0, 10
+_COSINE, _PAIRED = 0.85, 10
 _NEAREST, _OTHERS, _COHERENT = 10, 8, 0.6
 _SHOWN, _BESIDE = 40, 6
 
@@ -89,6 +91,21 @@ def find(indexed: Indexed, near: NeighbourTable, stats: Callable[[str], PictureS
     return [finding for findings in found.values() for finding in findings]
 
 
+def duplicates(findings: Sequence[Finding], indexed: Indexed, telling: Sequence[Column]) -> Duplicates:
+    """The products that are listed twice, by their numbers. Not where a telling column says that they differ, as in
+    colour: one picture then stands for two variants."""
+    numbers = {indexed.images[row].product_id: number for number, row in enumerate(indexed.groups.first.tolist())}
+    twice = [finding for finding in findings if finding.kind is Fault.DUPLICATE]
+    pairs = [(numbers[finding.image.product_id], numbers[finding.related]) for finding in twice]
+    first = indexed.groups.first
+
+    def differ(column: Column, pair: tuple[int, int]) -> bool:
+        one, other = (folded(column.values[column.codes[first[product]]]) for product in pair)
+        return bool(one and other and one != other)
+
+    return Duplicates.of(pair for pair in pairs if not any(differ(column, pair) for column in telling))
+
+
 def counts(findings: Sequence[Finding]) -> dict[str, int]:
     """The number of findings of each kind, for the manifest."""
     found = Counter(finding.kind for finding in findings)
@@ -139,8 +156,9 @@ def _duplicates(
         detail = "Both have the very same picture."
         if contents[one] != contents[other]:
             seen, doubled = stats(contents[one]), stats(contents[other])
-            if not seen or not doubled or (apart := difference(seen, doubled)) >= _SAME:
+            if not seen or not doubled or not one_picture(seen, doubled):
                 continue
+            apart = difference(seen, doubled)
             detail = f"Their pictures differ by {apart:.0f} of 255 where they differ most."
         first, second = sorted((images[one], images[other]), key=lambda image: image.product_id)
         yield Finding(Fault.DUPLICATE, first, detail, second.product_id, [second])

@@ -1,31 +1,32 @@
 """Fit the verdicts between products: what a score means where products are searched by a product.
 
-`same` is one thing listed twice: as alike as copies of the catalog's own pictures, made smaller, trimmed and encoded
-anew, and more alike than nearly all first hits of products that have no duplicate. `variant` is one thing in another
-colour: fitted where a column of the catalog keeps few products together (a style, a model), so that most of what is
-called so is right by it; elsewhere as alike as the catalog's own pictures are to themselves in other colours.
+`same` is one thing listed twice: pixels decide, as in the health report, and no score does. How many copies they miss
+is measured on copies of the catalog's own pictures, made smaller, trimmed and encoded anew. `variant` is one thing in
+another colour: fitted where a column of the catalog keeps few products together (a style, a model), so that most of
+what is called so is right by it; elsewhere as alike as the catalog's own pictures are to themselves in other colours.
 """
 
 import io
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from indexer.ingest.picture_stats import measure_picture, one_picture
 from indexer.ingest.pipeline import Indexed
 from indexer.quality.photos import Photos
-from shared.images.decode import Picture
+from shared.images.decode import Decoded, Picture, decode_sized
 from shared.index.columns import Column
+from shared.index.duplicates import Duplicates
 from shared.index.neighbour_table import NeighbourTable
 from shared.index.row_groups import RowGroups
-from shared.snapshot.verdicts import Verdict, Verdicts
+from shared.refusals import Refusal
+from shared.snapshot.verdicts import ONE_PICTURE, Verdict, Verdicts
 from shared.snapshot.writer import ProductSpace
 from shared.vectors.unit import Vectors, normalise
 
 JUDGED = 48  # products
-_RIGHT_COPIES, _FALSE_SAME = 0.97, 0.005  # of copies called so; of first hits that are no copies
-_HAIR = 2e-6  # scores are rounded to six digits
 _RIGHT_VARIANT = 0.85
 # Of recoloured pictures so many are less alike. Real variants are more alike than these are: chosen on 167 garments in
 # several colours (EfficientNet-Lite2), where it calls 0.86 rightly and finds 0.57.
@@ -39,34 +40,32 @@ def fit_product_verdicts(
     indexed: Indexed,
     space: ProductSpace,
     neighbours: NeighbourTable,
-    duplicates: Collection[str],
+    duplicates: Duplicates,
     photos: Photos,
     picture: Callable[[int], bytes],
     alike: Sequence[Column] = (),
 ) -> Verdicts | None:
-    """Fit the verdicts of a run. `duplicates`: ids of products that are listed twice; `picture` returns the bytes of a
+    """Fit the verdicts of a run. `picture` returns the bytes of a
     row's image; `alike`: columns whose values say which products are alike. None for a single product."""
     groups, scores = indexed.groups, neighbours.scores
     if not scores.shape[1]:
         return None
-    once = np.array([indexed.images[row].product_id not in duplicates for row in groups.first])
+    once = np.array([not len(duplicates.of_product(product)) for product in range(groups.count)])
     firsts = scores[once, 0] if once.any() else scores[:, 0]
-    same = float(np.quantile(firsts, 1 - _FALSE_SAME, method="higher")) + _HAIR
-    copied = _likeness(indexed, space, photos, picture, copy_of)
-    if len(copied):  # halfway to where copies begin, if these are further up
-        same = max(same, (same + float(np.quantile(copied, 1 - _RIGHT_COPIES))) / 2)
     variant = _variant_level(groups, neighbours, alike)
     if variant is None:
         recoloured = _likeness(indexed, space, photos, picture, recoloured_of)
-        variant = float(np.quantile(recoloured, _RECOLOURED)) if len(recoloured) else same
-    variant = min(same, variant)
+        variant = float(np.quantile(recoloured, _RECOLOURED)) if len(recoloured) else 1.0
     similar = min(variant, float(np.median(scores[:, min(_SHOWN, scores.shape[1]) - 1])))
-    levels = {Verdict.SIMILAR: similar, Verdict.VARIANT: variant, Verdict.SAME: same}
+    levels = {Verdict.SIMILAR: similar, Verdict.VARIANT: variant}
+    pictures = [picture(int(groups.first[product])) for product in _judged(groups)]
+    missed = [not seen for data in pictures if (seen := _seen_as_copy(data)) is not None]
     return Verdicts(
         **levels,
+        same=ONE_PICTURE,
         false_alarms={name: round(float((firsts >= level).mean()), 4) for name, level in levels.items()},
-        lost=round(float((copied < same).mean()), 4) if len(copied) else 0.0,
-        fitted_on=f"{len(copied)} copies, and the first hits of {len(firsts)} products",
+        lost=round(float(np.mean(missed)), 4) if missed else 0.0,
+        fitted_on=f"{len(missed)} copies, and the first hits of {len(firsts)} products",
     )
 
 
@@ -97,6 +96,21 @@ def recoloured_of(picture: Picture) -> Picture:
     return np.asarray(Image.merge("HSV", bands).convert("RGB"))
 
 
+def _judged(groups: RowGroups) -> NDArray[np.int64]:
+    """Some of the products."""
+    return np.sort(np.random.default_rng(0).permutation(groups.count)[:JUDGED])
+
+
+def _seen_as_copy(data: bytes) -> bool | None:
+    """Tell whether the pixels of a picture and its copy give it away; None if it cannot be read."""
+    original = decode_sized(data)
+    if isinstance(original, Refusal):
+        return None
+    changed = copy_of(original.picture)
+    copy = Decoded(changed, changed.shape[1], changed.shape[0])
+    return one_picture(measure_picture(original), measure_picture(copy))
+
+
 def _likeness(
     indexed: Indexed,
     space: ProductSpace,
@@ -105,9 +119,8 @@ def _likeness(
     change: Callable[[Picture], Picture],
 ) -> NDArray[np.float32]:
     """The scores of some products' first images, changed, to their products."""
-    groups = indexed.groups
-    products = np.sort(np.random.default_rng(0).permutation(groups.count)[:JUDGED])
-    found = []
+    groups, found = indexed.groups, []
+    products = _judged(groups)
     pictures = [picture(int(groups.first[product])) for product in products]
     views = photos.embed_changed(pictures, change, change.__name__)
     for product, raw in zip(products.tolist(), views, strict=True):

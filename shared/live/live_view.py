@@ -25,7 +25,7 @@ class LiveView(SnapshotView):
     def __init__(self, base: Snapshot, changes: LiveChanges) -> None:
         self.base, self.changes, self.waiting = base, changes, changes.waiting
         self.id, self.tag, self.folder = base.id, f"{base.id}+{changes.version}", base.folder
-        self.manifest, self.verdicts = base.manifest, base.verdicts
+        self.manifest, self.verdicts, self.duplicates = base.manifest, base.verdicts, base.duplicates
         self.projection, self.product_projection = base.projection, base.product_projection
         self._added = AddedTable(changes.added)
         self.products: LiveTable = LiveTable(base.products, self._added, changes.numbers)

@@ -10,7 +10,7 @@ from shared.errors import BadQuestion
 from shared.index.vector_store import VectorStore
 from shared.search.hits import Hit
 from shared.search.params import SearchParams
-from shared.snapshot.verdicts import QueryKind, Verdicts, evidence
+from shared.snapshot.verdicts import ONE_PICTURE, QueryKind, Verdicts, evidence
 from shared.snapshot.view import SnapshotView
 from shared.vectors.top_k import DIGITS, best_of_each
 from shared.vectors.unit import Vectors
@@ -39,20 +39,32 @@ def nearest_to(
     params: SearchParams,
     kind: QueryKind,
     without: frozenset[int],
+    asked: int | None = None,
 ) -> Ranking:
     """Rank the `k` products nearest to any of the unit vectors `(n, d)`, at least 2, that `params` admit; `store` is
-    the view's in the vectors' space."""
+    the view's in the vectors' space, `asked` the product that the query is."""
     k = max(2, k)
     allowed = view.allowed(params.filter) if params.filter else None
     unwanted = without.union(numbers_of(view, params.exclude))
     rows, scores = _nearest(view, store, queries, k, unwanted, allowed)
-    weighed: NDArray[np.floating] = scores
+    weighed: NDArray[np.floating] = scores if asked is None else product_evidence(view, asked, rows, scores)
     if kind is QueryKind.PHOTO and kind in view.verdicts:
         # A product does not compete for being itself, so the scores of its hits are the evidence. Hits of a photo
         # compete with all products, whether the parameters admit them or not.
         restricted = allowed is not None or unwanted
         weighed = evidence(scores, _nearest(view, store, queries, 2, without, None)[1] if restricted else scores[:2])
     return alike_enough(view, Ranking(rows, scores, weighed, len(rows) < k), params, kind)
+
+
+def product_evidence(
+    view: SnapshotView, asked: int, rows: NDArray[np.integer], scores: Vectors
+) -> NDArray[np.floating]:
+    """The evidence `(n,)` for the hits of a product, `rows` `(n,)`: their scores, but for those that show its very
+    picture."""
+    twice = view.duplicates.of_product(asked)
+    if not len(twice):
+        return scores
+    return np.where(np.isin(view.products.owners(rows), twice), np.float32(ONE_PICTURE), scores)
 
 
 def alike_enough(view: SnapshotView, ranking: Ranking, params: SearchParams, kind: QueryKind) -> Ranking:

@@ -13,7 +13,16 @@ from shared.search.hits import Hit
 from shared.search.params import TEN, SearchParams
 from shared.search.photo_query import photo_query
 from shared.search.queries import Query
-from shared.search.ranking import Ranking, alike_enough, hits_of, nearest_to, numbers_of, page_of, verdicts_of
+from shared.search.ranking import (
+    Ranking,
+    alike_enough,
+    hits_of,
+    nearest_to,
+    numbers_of,
+    page_of,
+    product_evidence,
+    verdicts_of,
+)
 from shared.snapshot.verdicts import QueryKind
 from shared.snapshot.view import SnapshotView, Space
 from shared.timing import stage
@@ -25,12 +34,13 @@ def similar_to_product(view: SnapshotView, product_id: str, params: SearchParams
     product = view.number(product_id)
     pinned = view.pinned(product_id, product)
     rows, scores, whole = view.neighbours(product, pinned.apart)
-    near = Ranking(rows, scores, scores, whole)
+    near = Ranking(rows, scores, product_evidence(view, product, rows, scores), whole)
     if not pinned.apart:
         if params.plain and (whole or params.k <= len(rows)):
             return hits_of(view, near.where(slice(params.k)), QueryKind.PRODUCT)
         return _near_product(view, product, near, params)
-    first = Ranking(pinned.rows, pinned.scores, pinned.scores, whole=False)
+    weighed = product_evidence(view, product, pinned.rows, pinned.scores)
+    first = Ranking(pinned.rows, pinned.scores, weighed, whole=False)
     kept = ~np.isin(view.products.owners(pinned.rows), numbers_of(view, params.exclude))
     if params.filter:
         kept &= view.allowed(params.filter)[pinned.rows]
@@ -47,7 +57,8 @@ def similar_to_photo(view: SnapshotView, embedder: Embedder, photo: bytes, param
 
 def similar_to_query(view: SnapshotView, query: Query, params: SearchParams = TEN) -> list[Hit]:
     """Find the products that look most like a query of any kind."""
-    return similar_to_vectors(view, query.vector, params, query.kind, query.products, query.space)
+    asked = next(iter(query.products)) if query.kind is QueryKind.PRODUCT and query.products else None
+    return similar_to_vectors(view, query.vector, params, query.kind, query.products, query.space, asked)
 
 
 @stage("search")
@@ -58,18 +69,19 @@ def similar_to_vectors(
     kind: QueryKind = QueryKind.PHOTO,
     without: frozenset[int] = frozenset(),
     space: Space = Space.PHOTOS,
+    asked: int | None = None,
 ) -> list[Hit]:
-    """Find the products nearest to any of the unit vectors `(n, d)` of a space, without the products of those
-    numbers."""
+    """Find the products nearest to any of the unit vectors `(n, d)` of a space, without the products of those numbers.
+    `asked`: the product that the query is, None for any other query."""
     store = view.store_of(space)
     if not params.rearranged:
-        return page_of(view, nearest_to(view, store, queries, params.last, params, kind, without), kind, params)
+        return page_of(view, nearest_to(view, store, queries, params.last, params, kind, without, asked), kind, params)
     fold = verdicts_of(view, QueryKind.PRODUCT).variant if params.collapse else np.inf
     chosen = np.zeros(0, np.int64)  # products: inverted lists visited for more hits may change the ranking
     upto = 10
     while True:
         # The first 10 are chosen from as many candidates whatever k is, and so on, so that pages fit together.
-        ranking = nearest_to(view, store, queries, 4 * upto + 16, params, kind, without)
+        ranking = nearest_to(view, store, queries, 4 * upto + 16, params, kind, without, asked)
         # Whether two hits are alike is a question about products, whatever the query is.
         own = [view.product_store.vectors(row, row + 1) for row in ranking.rows.tolist()]
         vectors = np.concatenate([np.zeros((0, view.product_store.dimension), np.float32), *own])
@@ -94,7 +106,8 @@ def _near_product(
     """
     apart = without | {product}
     if params.rearranged or params.filter:
-        return similar_to_vectors(view, view.query_vector(product), params, QueryKind.PRODUCT, apart, Space.PRODUCTS)
+        query = view.query_vector(product)
+        return similar_to_vectors(view, query, params, QueryKind.PRODUCT, apart, Space.PRODUCTS, product)
     owners = view.products.owners(near.rows)
     known = near.where(~np.isin(owners, numbers_of(view, params.exclude)))
     ranking = alike_enough(view, known, params, QueryKind.PRODUCT)
@@ -104,7 +117,8 @@ def _near_product(
     count, least = len(hits), hits[-1].score if hits else 1.0
     beyond = replace(params, k=params.last - count, offset=0)
     apart = apart.union(owners.tolist())
-    hits += similar_to_vectors(view, view.query_vector(product), beyond, QueryKind.PRODUCT, apart, Space.PRODUCTS)
+    query = view.query_vector(product)
+    hits += similar_to_vectors(view, query, beyond, QueryKind.PRODUCT, apart, Space.PRODUCTS, product)
     return [
         hit._replace(rank=rank, score=min(hit.score, least) if rank > count else hit.score)
         for rank, hit in _page(hits, params)

@@ -20,6 +20,7 @@ from shared.embedding.embedder import Embedder
 from shared.embedding.engines.runtime import Runtime
 from shared.errors import SnapshotError
 from shared.index.columns import Columns, open_columns
+from shared.index.duplicates import Duplicates
 from shared.index.filters import Filter
 from shared.index.listing import TableListing
 from shared.index.neighbour_table import open_neighbour_table
@@ -51,6 +52,7 @@ class Snapshot(SnapshotView):
             self.product_projection = Projection.open(folder, listed, PRODUCT_PROJECTION)
             self.product_store = open_store(self.manifest.store, folder, PRODUCT_INDEX)
         self._columns = open_columns(folder, self.products.rows)
+        self.duplicates = Duplicates.open(folder, listed, self.products.count)
         self.verdicts = self.manifest.quality.verdicts
         wanted = self.manifest
         found = (self.store.count, self.store.dimension, self.products.rows, self.products.count)

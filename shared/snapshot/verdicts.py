@@ -1,9 +1,9 @@
 """Verdicts: the meaning of a score on this catalog, same, variant, similar or none, by thresholds fitted on its own
 products.
 
-What is compared is a hit's evidence: its score, plus half of its lead over the best other product (all but the
-first have a negative one). Products that compete make each other less believable. `indexer/quality/calibrate.py` fits
-the thresholds; the manifest holds them.
+What is compared is a hit's evidence. Of a photo: the hit's score, plus half of its lead over the best other product
+(all but the first have a negative one). Products that compete make each other less believable. Of a product: the score,
+but that pixels decide what is the same. `indexer/quality/` fits the thresholds; the manifest holds them.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LEAD = 0.5
+# The evidence of a hit that shows the very picture of the product that is asked about: more than any score.
+ONE_PICTURE = 2.0
 
 
 class Verdict(StrEnum):

@@ -13,6 +13,7 @@ from shared.embedding.embedder import Embedder, EmbedderSpec
 from shared.embedding.engines.runtime import Runtime
 from shared.errors import UnknownProduct
 from shared.index.columns import Columns
+from shared.index.duplicates import Duplicates
 from shared.index.filters import Filter
 from shared.index.listing import Listing
 from shared.index.neighbour_table import mean_directions
@@ -69,6 +70,7 @@ class SnapshotView(ABC):
     store: VectorStore
     product_store: VectorStore
     """The same rows in the space in which products are compared with each other; `store` itself where that is one."""
+    duplicates: Duplicates
     waiting: Sequence[tuple[int, int]] = ()
     """Change and place of each image that its network has still to embed."""
 

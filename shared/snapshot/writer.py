@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shared.embedding.embedder import Embedder
 from shared.index.columns import columns_of, write_columns
+from shared.index.duplicates import Duplicates
 from shared.index.neighbour_table import NeighbourTable, build_neighbour_table, write_neighbour_table
 from shared.index.product_table import ProductImage, StoredTable, write_products
 from shared.index.stores import build_store
@@ -59,6 +60,7 @@ class Draft:
     quality: Quality = field(default_factory=Quality)
     neighbours: NeighbourTable | None = None
     products: ProductSpace | None = None
+    duplicates: Duplicates = field(default_factory=lambda: Duplicates.of(()))
 
 
 def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
@@ -78,6 +80,7 @@ def write_snapshot(data: Path, draft: Draft, key: str | None = None) -> str:
         compared = draft.products.vectors if draft.products else draft.vectors
         near = draft.neighbours or build_neighbour_table(compared, table.groups)
         write_neighbour_table(near, folder)
+        draft.duplicates.write(folder)
         if draft.projection:
             draft.projection.write(folder)
         if draft.products:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from shared.depot.depot import DepotPartition
 from shared.embedding.registry import load
+from shared.index.duplicates import Duplicates
 from shared.index.product_table import ProductImage
 from shared.partition import Partition
 from shared.snapshot.directory import PartitionFolder
@@ -43,6 +44,7 @@ def snapshot_of(
     model: str = "colour_grid",
     projection: Projection | None = None,
     space: ProductSpace | None = None,
+    duplicates: Sequence[tuple[int, int]] = (),
 ) -> Snapshot:
     """A current snapshot of these unit vectors; `products[i]` is the product of row i. `space`: another one in which
     products are compared."""
@@ -54,7 +56,7 @@ def snapshot_of(
     network = load(model)
     source = CatalogPart("x")
     draft = Draft(partition, images, vectors, network, projection, "faiss", source, {}, report, b"row\n", known)
-    draft = replace(draft, products=space)
+    draft = replace(draft, products=space, duplicates=Duplicates.of(duplicates))
     here = PartitionFolder(data, partition)
     with here.exclusive():
         here.activate(write_snapshot(data, draft))

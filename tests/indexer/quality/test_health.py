@@ -16,9 +16,10 @@ from indexer.ingest.cache import Cache
 from indexer.ingest.picture_stats import difference, measure_picture
 from indexer.ingest.pipeline import Indexed, index_images
 from indexer.ingest.report import RunReport, Tally
-from indexer.quality.health import Fault, Finding, counts, find, publish
+from indexer.quality.health import Fault, Finding, counts, duplicates, find, publish
 from shared.embedding.registry import load
 from shared.images.decode import Decoded, decode
+from shared.index.columns import columns_of
 from shared.index.neighbour_table import NeighbourTable, build_neighbour_table
 from shared.index.product_table import ProductImage
 from shared.index.row_groups import RowGroups
@@ -119,6 +120,22 @@ def blocks(product: int, category: int) -> bytes:
 
 
 @pytest.mark.slow
+def test_one_picture_of_two_colours_stands_for_variants_and_not_for_one_product(
+    cdn: ImageServer, tmp_path: Path
+) -> None:
+    """Whatever the catalog does not say, or says alike, does not tell the two apart."""
+    cdn.answers.update({f"/{n}": drawn(n // 2) for n in range(8)})
+    colours = ["red", "blue", "red", " RED", "red", "", "", ""]
+    text = "product_id_model;id;colour\n" + "".join(f"p{n};{n};{colour}\n" for n, colour in enumerate(colours))
+    done = run(tmp_path, text, cdn.url + "/{id}")
+    telling = [columns_of(image.attributes for image in done.images).column("colour")]
+    findings = found(done, tmp_path)
+    assert len(of(Fault.DUPLICATE, findings)) == 4  # one picture is a fault of the catalog all the same
+    twice = duplicates(findings, done, telling)
+    assert [twice.of_product(n).tolist() for n in range(8)] == [[], [], [3], [2], [5], [4], [7], [6]]
+    assert twice.of_product(0).tolist() != duplicates(findings, done, []).of_product(0).tolist() == [1]
+
+
 def test_misfiled_products_lie_among_another_category(cdn: ImageServer, tmp_path: Path) -> None:
     cdn.answers.update({f"/{n}": blocks(n, n % 3) for n in range(60)})
     rows = [f"p{n};{n};{('kind 0', 'kind 1', '')[n % 3]}" for n in range(60)]

@@ -35,7 +35,7 @@ def test_thresholds_keep_right_answers_and_refuse_what_is_absent() -> None:
     owners = np.arange(400) % 20
     scores = rng.uniform(0, 0.5, (400, 20)).astype(np.float32)
     scores[np.arange(400), owners] += rng.uniform(0.1, 0.5, 400).astype(np.float32)
-    fitted = _of_photos(_Answered(scores, owners), Sample.USER)
+    fitted = _of_photos(_Answered(list(scores[:, None]), owners), None, Sample.USER)
     right = scores.argmax(axis=1) == owners
     verdicts = np.array([fitted.of(evidence(-np.sort(-row))[0]) for row in scores])
     assert (verdicts[right] == "none").mean() <= 0.11
