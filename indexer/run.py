@@ -21,6 +21,7 @@ from indexer.metric.likeness import telling_columns
 from indexer.quality import health
 from indexer.quality.calibrate import PHOTOS, Calibration, calibrate
 from indexer.quality.gate import objections
+from indexer.quality.own_product import astray, sentence
 from indexer.quality.photos import Photos
 from indexer.quality.product_verdicts import fit_product_verdicts
 from shared.embedding.embedder import Embedder
@@ -97,6 +98,8 @@ class Run:
         snapshot_id = write_snapshot(self._config.data, draft, self._config.signing_key)
         self._console.print(indexed.report.table(title))
         self.tell(snapshot_id, indexed, metric, calibration, faults)
+        if said := sentence(astray(indexed, metric, duplicates), len(indexed.images)):
+            self._say(said)
         try:
             self.publish(snapshot_id)
         finally:  # those that were refused go with time, too

@@ -24,6 +24,7 @@ from shared.vectors.unit import Vectors
 
 PHOTOS = 64
 _AFAR, _WINS = 24, 0.02  # simulated photos in which the thing is small; R@1
+_CLEARLY = 1.2  # times the spread of the evidence for what is not there
 _LOST = 0.08  # of right answers, about, may be called none
 _ALARMS = {Verdict.VARIANT: 0.2, Verdict.SAME: 0.05}
 # Real photos give about so much of the evidence of simulated ones: measured between packshots and photos of 81
@@ -59,21 +60,22 @@ class _Answered:
     scores: Sequence[Vectors]
     owners: Owners
 
-    def believed(self, sure: float | None, *, absent: bool = False) -> Vectors:
-        """The scores `(n, products)` of the query that is made of each photo: of its views, if the evidence for their
-        first hit is `sure`, or that is None; else of what is `clearest`. `absent`: with the right product taken out."""
+    def believed(self, windows: WindowsPart | None, *, absent: bool = False) -> Vectors:
+        """The scores `(n, products)` of the query that is made of each photo: of its views, if these are sure, or
+        windows are not looked at; else of what is `clearest`. `absent`: with the right product taken out."""
         chosen = []
         for scores, owner in zip(self.scores, self.owners.tolist(), strict=True):
             if absent:
                 scores = scores.copy()
                 scores[:, owner] = -1
             weights = _first_evidence(scores)
-            chosen.append(scores[0 if sure is None or weights[0] >= sure else clearest(weights)])
+            unsure = windows is not None and weights[0] < windows.sure
+            chosen.append(scores[clearest(weights, windows.margin) if windows and unsure else 0])
         return np.array(chosen, np.float32)
 
-    def right(self, sure: float | None) -> NDArray[np.bool_]:
+    def right(self, windows: WindowsPart | None) -> NDArray[np.bool_]:
         """True where the first hit is the right product."""
-        return np.array(self.believed(sure).argmax(axis=1) == self.owners)
+        return np.array(self.believed(windows).argmax(axis=1) == self.owners)
 
 
 def calibrate(
@@ -103,15 +105,15 @@ def calibrate(
     if metric.learned and len(answered.owners):
         afar = photos.embed([picture(row) for row in rows[:_AFAR]], Shot.AFAR)
         windows = _judged_windows(answered, _answered(afar, owners[rows[:_AFAR]], whole))
-    sure = windows.sure if windows and windows.used else None
+    used = windows if windows and windows.used else None
     if not held_out:
-        found = dict(zip(answered.owners.tolist(), answered.right(sure).astype(float).tolist(), strict=True))
+        found = dict(zip(answered.owners.tolist(), answered.right(used).astype(float).tolist(), strict=True))
     verdicts = dict[QueryKind, Verdicts]()
     if user_photos:
         asked = _answered(photos.embed(user_photos), np.zeros(len(user_photos), np.int64), whole)
-        answered, shown = _Answered(asked.scores, asked.believed(sure).argmax(axis=1)), Sample.USER
+        answered, shown = _Answered(asked.scores, asked.believed(used).argmax(axis=1)), Sample.USER
     if len(answered.owners):
-        verdicts[QueryKind.PHOTO] = _of_photos(answered, sure, shown, _REAL if shown == Sample.SIMULATED else 1.0)
+        verdicts[QueryKind.PHOTO] = _of_photos(answered, used, shown, _REAL if shown == Sample.SIMULATED else 1.0)
     names = {indexed.images[groups.first[owner]].product_id: round(share, 4) for owner, share in found.items()}
     return Calibration(float(np.mean(list(found.values()))) if found else 0.0, by, names, verdicts, windows)
 
@@ -157,22 +159,23 @@ def _answered(photos: Sequence[EmbeddedPhoto | None], owners: Owners, catalog: F
 
 def _judged_windows(close: _Answered, afar: _Answered) -> WindowsPart:
     """Judge whether windows are looked at: they must win for photos from afar, and lose nothing for others."""
-    sure = float(np.quantile(_first_evidence(close.believed(None, absent=True)), 1 - _ALARMS[Verdict.SAME]))
-    judged = {}
+    alarms = _first_evidence(close.believed(None, absent=True))
+    sure, margin = float(np.quantile(alarms, 1 - _ALARMS[Verdict.SAME])), _CLEARLY * float(alarms.std())
+    trial, judged = WindowsPart(True, sure, margin), {}
     for name, answered in (("close", close), ("afar", afar)):
         judged[name] = round(float(answered.right(None).mean()), 4) if len(answered.owners) else 0.0
-        judged[f"{name}, windows"] = round(float(answered.right(sure).mean()), 4) if len(answered.owners) else 0.0
+        judged[f"{name}, windows"] = round(float(answered.right(trial).mean()), 4) if len(answered.owners) else 0.0
     used = judged["afar, windows"] > judged["afar"] + _WINS and judged["close, windows"] >= judged["close"]
-    return WindowsPart(used, sure, judged)
+    return WindowsPart(used, sure, margin, judged)
 
 
-def _of_photos(answered: _Answered, sure: float | None, shown: Sample, real: float = 1.0) -> Verdicts:
+def _of_photos(answered: _Answered, windows: WindowsPart | None, shown: Sample, real: float = 1.0) -> Verdicts:
     """Fit thresholds by photos: a right hit against the best wrong one once the right product is taken out.
 
     The thresholds are taken times `real`; the rates are those of the photos that they were fitted to.
     """
-    scores, right = answered.believed(sure), answered.right(sure)
-    alarms = _first_evidence(answered.believed(sure, absent=True))
+    scores, right = answered.believed(windows), answered.right(windows)
+    alarms = _first_evidence(answered.believed(windows, absent=True))
     believed = _first_evidence(scores[right]) if right.any() else alarms
     similar = min(np.quantile(believed, _LOST), np.quantile(alarms, 1 - _ALARMS[Verdict.SAME]))
     variant = max(similar, np.quantile(alarms, 1 - _ALARMS[Verdict.VARIANT]))

@@ -29,7 +29,6 @@ from shared.vectors.unit import Vectors, usable
 MOST_PICTURES = 16  # embedded of one photo
 MOST_THINGS = 5
 MOST_WINDOWS = 6  # in search of one thing
-_CLEARLY = 0.1  # more evidence
 _APART = 0.5  # windows that share more of the smaller one show one thing
 
 
@@ -86,15 +85,16 @@ def photo_queries(
         if query := _query(view, raw[None], [f"window {box}"], box):
             candidates.append(_Candidate.of(view, query))
     if things == 1:
-        return [candidates[clearest([candidate.belief for candidate in candidates])].query]
+        margin = found.margin if found else 0.0
+        return [candidates[clearest([candidate.belief for candidate in candidates], margin)].query]
     return _apart(sorted(candidates, key=lambda candidate: -candidate.belief), things)
 
 
-def clearest(beliefs: Sequence[float] | NDArray[np.floating]) -> int:
+def clearest(beliefs: Sequence[float] | NDArray[np.floating], margin: float) -> int:
     """Choose by the evidence for the first hits of the whole photo, which comes first, and of its windows: the whole
-    one, unless a window has clearly more."""
+    one, unless a window has more by that margin."""
     best = int(np.argmax(beliefs))
-    return best if beliefs[best] > beliefs[0] + _CLEARLY else 0
+    return best if beliefs[best] > beliefs[0] + margin else 0
 
 
 def embed_views(several: bool, embedder: Embedder, picture: Picture) -> Vectors:

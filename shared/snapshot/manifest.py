@@ -115,10 +115,11 @@ class AlikePart:
 @dataclass(frozen=True, slots=True)
 class WindowsPart:
     """The search for the thing in a photo: whether it is `used`, below which evidence (`sure`) for what the whole photo
-    finds, and R@1 of the photos that it was judged by, `without` and `with` it."""
+    finds, how much more (`margin`) a window needs, and R@1 of the photos that it was judged by."""
 
     used: bool
     sure: float
+    margin: float = 0.0
     judged: Mapping[str, float] = field(default_factory=dict)
 
 
