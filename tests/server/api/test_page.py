@@ -291,7 +291,34 @@ def test_a_frame_by_mouse_asks_for_that_part(visit: Visit) -> None:
     assert drag((0.85, 0.7), (1.2, 1.2)) == pytest.approx([0.35, 0.45, 0.65, 0.55], abs=0.01)  # by its corner
     with page.expect_response("**/search?*"):
         page.get_by_role("button", name="Whole photo").click()
+    # Said outright: without a crop the server looks for the thing by itself.
+    assert visit.asked("/search")["crop"] == ["0,0,1,1"]
+
+
+@needs_chromium
+def test_the_part_that_the_server_found_is_drawn_and_can_be_moved(visit: Visit) -> None:
+    page = visit.open("/?text=p1")
+
+    def with_crop(route: playwright.Route) -> None:
+        answer = route.fetch()
+        found = {} if "crop=" in route.request.url else {"crop": [0.5, 0.25, 0.25, 0.5]}
+        route.fulfill(response=answer, json=answer.json() | found)
+
+    page.route("**/search?*", with_crop)
+    visit.photo(9)
     assert "crop" not in visit.asked("/search")
+    frame = page.locator("#crop .frame")
+    playwright.expect(frame).to_have_attribute("style", re.compile(r"inset: 25% 25% 25% 50%"))
+    playwright.expect(page.get_by_role("button", name="Whole photo")).to_be_visible()
+    page.get_by_label("Top edge, percent").focus()
+    with page.expect_response("**/search?*crop*"):
+        page.keyboard.press("ArrowUp")
+    asked = [float(edge) for edge in visit.asked("/search")["crop"][0].split(",")]
+    assert asked == pytest.approx([0.5, 0.26, 0.25, 0.49], abs=0.001)
+    with page.expect_response("**/search?*crop*"):
+        page.get_by_role("button", name="Whole photo").click()
+    assert visit.asked("/search")["crop"] == ["0,0,1,1"]
+    playwright.expect(page.get_by_role("button", name="Whole photo")).to_be_hidden()
 
 
 @needs_chromium
