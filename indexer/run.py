@@ -77,7 +77,7 @@ class Run:
             return None
         metric = self.choose_metric(indexed, photos)
         columns = columns_of(image.attributes for image in indexed.images)
-        telling = telling_columns(columns, indexed.groups, self._config.alike) if self._config.learned else []
+        telling = telling_columns(columns, indexed.groups, self._config.alike)
         space, alike = self.choose_product_space(indexed, metric, telling)
         neighbours = build_neighbour_table(space.vectors if space else metric.vectors, indexed.groups)
         faults = health.find(indexed, neighbours, self._cache.stats)
