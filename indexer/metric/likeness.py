@@ -18,6 +18,7 @@ from shared.vectors.unit import Vectors
 
 DEPTH = 10
 _MOST_COLUMNS = 8
+_FEW = 8  # products with one value, on the average
 _FILLED, _SHARED, _LARGEST = 0.6, 0.5, 0.5
 _CELLS = 1 << 24  # products compared at once
 
@@ -32,6 +33,11 @@ def telling_columns(columns: Columns, groups: RowGroups, wanted: Sequence[str] =
     if wanted:
         return [columns.column(name) for name in wanted]
     return [column for column in map(columns.column, columns.names) if _tells(column, groups)][:_MOST_COLUMNS]
+
+
+def few_together(codes: NDArray[np.int32]) -> bool:
+    """Tell whether a column keeps few products together, as a style does; `codes` are their values."""
+    return len(codes) <= _FEW * len(np.unique(codes))
 
 
 @dataclass(frozen=True, slots=True)

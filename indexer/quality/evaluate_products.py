@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.metric.likeness import Likeness, telling_columns
+from indexer.metric.likeness import Likeness, few_together, telling_columns
 from shared.images.gallery import Row, Section, Tile, page
 from shared.index.columns import Column
 from shared.index.product_table import ProductImage
@@ -24,7 +24,6 @@ from shared.search.search import similar_to_product
 from shared.snapshot.reader import Snapshot
 
 _MOST = 2000  # products that are searched by
-_FEW_TOGETHER = 8  # products with one value, on the average
 _WORST, _SHOWN = 40, 6
 
 Values = dict[str, NDArray[np.float64]]
@@ -70,7 +69,7 @@ def _of_column(column: Column, groups: RowGroups, asked: NDArray[np.int64], foun
     others = sizes[codes[asked]] - 1
     right = codes[found] == codes[asked][:, None]
     figures = {f"{column.name}@1": right[:, 0].astype(float)}
-    if groups.count / np.count_nonzero(sizes) > _FEW_TOGETHER:
+    if not few_together(codes):
         most = np.minimum(found.shape[1], np.maximum(others, 1))
         within = np.arange(found.shape[1])[None, :] < most[:, None]
         figures[f"{column.name}@10"] = (right & within).sum(axis=1) / most

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.ingest.picture_stats import PictureStats, difference, one_picture
+from indexer.ingest.picture_stats import ONE_PICTURE_BELOW, PictureStats, difference
 from indexer.ingest.pipeline import Indexed
 from indexer.ingest.report import RunReport
 from shared.errors import ConfigError
@@ -156,9 +156,8 @@ def _duplicates(
         detail = "Both have the very same picture."
         if contents[one] != contents[other]:
             seen, doubled = stats(contents[one]), stats(contents[other])
-            if not seen or not doubled or not one_picture(seen, doubled):
+            if not seen or not doubled or (apart := difference(seen, doubled)) >= ONE_PICTURE_BELOW:
                 continue
-            apart = difference(seen, doubled)
             detail = f"Their pictures differ by {apart:.0f} of 255 where they differ most."
         first, second = sorted((images[one], images[other]), key=lambda image: image.product_id)
         yield Finding(Fault.DUPLICATE, first, detail, second.product_id, [second])

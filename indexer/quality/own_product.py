@@ -35,9 +35,9 @@ def astray(indexed: Indexed, metric: Metric, twice: Duplicates) -> list[Astray]:
     groups, contents = indexed.groups, indexed.contents
     rows = np.sort(np.random.default_rng(0).permutation(len(indexed.raw))[:_ASKED])
     queries = placed(metric.projection, Features(indexed.raw[rows], indexed.plain), 1)
-    scores = queries @ metric.vectors.T
     owners, lost = groups.owners_of(rows).tolist(), []
-    for row, owner, own in zip(rows.tolist(), owners, scores, strict=True):
+    for row, owner, query in zip(rows.tolist(), owners, queries, strict=True):
+        own = metric.vectors @ query  # one after another: all together are large for a large catalog
         best, mine = int(own.argmax()), groups.rows(owner)
         other = int(groups.owners_of(np.array([best]))[0])
         twin = other in twice.of_product(owner) or contents[best] == contents[row]

@@ -74,14 +74,14 @@ class Photos:
         """Embed together the pictures that the cache lacks."""
         spec = self._embedder.spec
         edge = spec.edge(self._several) if shot is Shot.AS_IT_IS else MAX_EDGE
-        seen_as, boxes = {}, {}
+        seen_as = {}
         for key, data in pictures.items():
             if self._cache.has_vector(spec.fingerprint, key) or isinstance(picture := decode(data, edge=edge), Refusal):
                 continue
             picture = _photo(picture, shot, np.random.default_rng(int(key[:8], 16)))
             found = windows(picture, MOST_WINDOWS) if self._several else []
             cuts = [window_of(spec, picture, box)[None] for box in found]
-            seen_as[key], boxes[key] = np.concatenate([spec.seen(picture, self._several), *cuts]), len(found)
+            seen_as[key] = np.concatenate([spec.seen(picture, self._several), *cuts])
         if not seen_as:
             return
         raw = self._embedder.embed(np.concatenate(list(seen_as.values())))

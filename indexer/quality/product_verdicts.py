@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer.ingest.picture_stats import measure_picture, one_picture
+from indexer.ingest.picture_stats import ONE_PICTURE_BELOW, difference, measure_picture
 from indexer.ingest.pipeline import Indexed
+from indexer.metric.likeness import few_together
 from indexer.quality.photos import Photos
 from shared.images.decode import Decoded, Picture, decode_sized
 from shared.index.columns import Column
@@ -32,7 +33,6 @@ _RIGHT_VARIANT = 0.85
 # several colours (EfficientNet-Lite2), where it calls 0.90 rightly and finds 0.57.
 _RECOLOURED = 0.72
 _SHOWN = 5  # so many hits of the median product are similar
-_FEW_TOGETHER = 8  # products with one value of a column, on the average, that are variants of each other
 _NEARLY_WHITE, _PALE, _GREY = 240, 25, 40  # of 255
 
 
@@ -45,16 +45,16 @@ def fit_product_verdicts(
     picture: Callable[[int], bytes],
     alike: Sequence[Column] = (),
 ) -> Verdicts | None:
-    """Fit the verdicts of a run. `picture` returns the bytes of a
-    row's image; `alike`: columns whose values say which products are alike. None for a single product."""
+    """Fit the verdicts of a run. `picture` returns the bytes of a row's image; `alike`: columns whose values say which
+    products are alike. None for a single product."""
     groups, scores = indexed.groups, neighbours.scores
     if not scores.shape[1]:
         return None
-    once = np.array([not len(duplicates.of_product(product)) for product in range(groups.count)])
+    once = np.isin(np.arange(groups.count), duplicates.products, invert=True)
     firsts = scores[once, 0] if once.any() else scores[:, 0]
     variant = _variant_level(groups, neighbours, alike)
     if variant is None:
-        recoloured = _likeness(indexed, space, photos, picture, recoloured_of)
+        recoloured = _likeness(indexed, space, photos, picture)
         variant = float(np.quantile(recoloured, _RECOLOURED)) if len(recoloured) else 1.0
     similar = min(variant, float(np.median(scores[:, min(_SHOWN, scores.shape[1]) - 1])))
     levels = {Verdict.SIMILAR: similar, Verdict.VARIANT: variant}
@@ -108,21 +108,17 @@ def _seen_as_copy(data: bytes) -> bool | None:
         return None
     changed = copy_of(original.picture)
     copy = Decoded(changed, changed.shape[1], changed.shape[0])
-    return one_picture(measure_picture(original), measure_picture(copy))
+    return difference(measure_picture(original), measure_picture(copy)) < ONE_PICTURE_BELOW
 
 
 def _likeness(
-    indexed: Indexed,
-    space: ProductSpace,
-    photos: Photos,
-    picture: Callable[[int], bytes],
-    change: Callable[[Picture], Picture],
+    indexed: Indexed, space: ProductSpace, photos: Photos, picture: Callable[[int], bytes]
 ) -> NDArray[np.float32]:
-    """The scores of some products' first images, changed, to their products."""
+    """The scores of some products' first images, recoloured, to their products."""
     groups, found = indexed.groups, []
     products = _judged(groups)
     pictures = [picture(int(groups.first[product])) for product in products]
-    views = photos.embed_changed(pictures, change, change.__name__)
+    views = photos.embed_changed(pictures, recoloured_of, recoloured_of.__name__)
     for product, raw in zip(products.tolist(), views, strict=True):
         if raw is not None:
             query: Vectors = space.projection.images(raw) if space.projection else normalise(raw[:, : indexed.plain])
@@ -137,7 +133,7 @@ def _variant_level(groups: RowGroups, neighbours: NeighbourTable, alike: Sequenc
     scores = neighbours.scores[:, :10].ravel()
     for column in alike:
         codes = column.codes[groups.first]
-        if groups.count / len(np.unique(codes)) > _FEW_TOGETHER:
+        if not few_together(codes):
             continue
         right = (codes[owners] == codes[:, None]).ravel()
         order = np.argsort(-scores, kind="stable")

@@ -29,8 +29,15 @@ class Duplicates:
 
     def of_product(self, product: int) -> NDArray[np.int32]:
         """The products that show the same picture as this one."""
+        if not len(self._pairs):
+            return self.products
         begin, end = np.searchsorted(self._pairs[:, 0], [product, product + 1])
         return self._pairs[begin:end, 1]
+
+    @property
+    def products(self) -> NDArray[np.int32]:
+        """The products that have a duplicate, once for each."""
+        return self._pairs[:, 0]
 
     def write(self, folder: Path) -> None:
         """Write the file, if there are any."""

@@ -47,7 +47,7 @@ class _Candidate:
             return cls(query, -1.0, -1)
         return cls(query, float(evidence(near.scores)[0]), int(view.products.owners(near.rows[:1])[0]))
 
-    def shows_what(self, other: "_Candidate") -> bool:
+    def is_of_one_thing_with(self, other: "_Candidate") -> bool:
         """Tell whether both show one thing."""
         one, another = self.query.window, other.query.window
         return self.product == other.product or bool(one and another and shared_part(one, another) > _APART)
@@ -135,6 +135,6 @@ def _apart(candidates: Sequence[_Candidate], things: int) -> list[Query]:
     """The queries of the first of these, and of those after it that show another thing elsewhere, at most so many."""
     chosen: list[_Candidate] = []
     for one in candidates:
-        if not any(one.shows_what(other) for other in chosen):
+        if not any(one.is_of_one_thing_with(other) for other in chosen):
             chosen.append(one)
     return [candidate.query for candidate in chosen[:things]]

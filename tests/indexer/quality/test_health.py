@@ -123,7 +123,7 @@ def blocks(product: int, category: int) -> bytes:
 def test_one_picture_of_two_colours_stands_for_variants_and_not_for_one_product(
     cdn: ImageServer, tmp_path: Path
 ) -> None:
-    """Whatever the catalog does not say, or says alike, does not tell the two apart."""
+    """Values that are missing, or alike but for case, do not tell the two apart."""
     cdn.answers.update({f"/{n}": drawn(n // 2, (200, 200)) for n in range(8)})
     colours = ["red", "blue", "red", " RED", "red", "", "", ""]
     text = "product_id_model;id;colour\n" + "".join(f"p{n};{n};{colour}\n" for n, colour in enumerate(colours))

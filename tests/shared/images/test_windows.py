@@ -61,7 +61,7 @@ def test_where_no_ground_shows_there_is_no_window(what: str) -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_window_can_be_cut_out_and_sent_back_as_a_crop(seed: int) -> None:
-    """Whatever the picture's size and content are."""
+    """Pictures of any size and content."""
     rng = np.random.default_rng(seed)
     height, width = rng.integers(1, 3 if seed % 5 == 0 else 900, 2).tolist()
     picture = np.full((height, width, 3), 200, np.uint8)

@@ -94,7 +94,7 @@ def test_a_frame_that_somebody_drew_is_searched_as_it_is(tmp_path: Path, embedde
 
 @pytest.mark.parametrize("used", [True, False])
 def test_each_of_several_things_is_found(tmp_path: Path, embedder: Counting, used: bool) -> None:
-    """Who asks for several has them looked for, whatever the judge says of one."""
+    """Several things are looked for on request, though the judge is against it for one."""
     view = snapshot(tmp_path, used)
     queries = photo_queries(view, embedder, scene(p7=(610, 40), p3=(100, 300), p5=(500, 400)), things=3)
     assert {first(view, query) for query in queries} == {"p3", "p5", "p7"}
