@@ -102,7 +102,7 @@ def create_app(
         trace(app)
     add_questions(app, Queries(snapshots, fetch or Fetch(config.photo_hosts or ""), turns or PhotoQueue()))
     add_browse(app, snapshots)
-    told = processes.told if processes else dict
+    told = processes.states if processes else tuple
     add_state(app, snapshots, partial(coming, config.data) if config.depot else tuple, told)
     add_admin(app, ReloadSignal(config.data))
     add_live(app, snapshots, CatalogImages(config.image_url))

@@ -40,7 +40,14 @@ def when_ready(server: Any) -> None:
     for listener in server.LISTENERS:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 5, 0))
     server.processes = Processes.begin()
+    server.processes.expect(server.num_workers)
     tell_workers(server.processes.folder, server.processes.metrics)
+
+
+def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
+    """Tell the workers how many there should be, after SIGTTIN or SIGTTOU."""
+    if hasattr(server, "processes"):
+        server.processes.expect(new_value)
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -58,14 +58,14 @@ class Readiness(BaseModel):
 
 
 _TAGS = [Tag(name="state", description="What serves here?")]
-_Workers = Mapping[int, Mapping[str, PhotoState]]
+_Workers = Iterable[Mapping[str, PhotoState]]
 
 
 def add_state(
     app: OpenAPI,
     snapshots: Snapshots,
     coming: Callable[[], Iterable[str]] = tuple,
-    told: Callable[[], _Workers] = dict,
+    told: Callable[[], _Workers] = tuple,
 ) -> None:
     """Add the routes. `coming` gives the partitions that are pulled first, `told` what each worker serves."""
 
@@ -84,7 +84,7 @@ def add_state(
         """Tell whether both questions can be answered"""
         states = snapshots.photo_states()
         _check_snapshots(states, snapshots.refused, coming)
-        _check_workers([states, *told().values()])
+        _check_workers([states, *told()])
         photos = {name: str(state) for name, state in states.items()}
         return model_answer(Readiness(status="ready", photo_search=photos, refused=dict(snapshots.refused)))
 
@@ -148,7 +148,7 @@ def _check_snapshots(
         raise NotReady("Photos cannot be searched yet. " + "; ".join(waiting))
 
 
-def _check_workers(workers: Iterable[Mapping[str, PhotoState]]) -> None:
+def _check_workers(workers: _Workers) -> None:
     """Raise `NotReady` unless all of these workers serve the same partitions."""
     workers = list(workers)
     names = dict.fromkeys(name for worker in workers for name in worker)

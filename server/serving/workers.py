@@ -4,6 +4,7 @@ metrics/        what each process counts
 rates           how often each key asked
 line            the photos that are under way (see `PhotoQueue`)
 workers/<pid>   what a worker serves, so that the server is ready when all of them are
+workers/count   how many workers there should be
 """
 
 import json
@@ -44,6 +45,10 @@ class Processes:
                 json.dumps({name: str(state) for name, state in serving.items()}).encode(),
             )
 
+    def expect(self, count: int) -> None:
+        """Tell the workers how many of them there should be."""
+        replace_atomically(self._workers / "count", str(count).encode())
+
     def told(self) -> dict[int, dict[str, PhotoState]]:
         """Process id -> what that worker serves, by partition."""
         found = {}
@@ -52,6 +57,13 @@ class Processes:
                 serving = json.loads(path.read_bytes())
                 found[int(path.name)] = {name: PhotoState.parse(text) for name, text in serving.items()}
         return found
+
+    def states(self) -> list[dict[str, PhotoState]]:
+        """What each worker serves, by partition: nothing in those that are still starting."""
+        told = [*self.told().values()]
+        with suppress(OSError, ValueError):  # nobody said how many there should be
+            told += [{}] * (int((self._workers / "count").read_bytes()) - len(told))
+        return told
 
     def ended(self, pid: int) -> None:
         """Remove the message of a worker that has ended."""
