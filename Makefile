@@ -65,7 +65,7 @@ bench: $(VENV)/installed ## See how fast it is: [BENCH=embed|pipeline|search|ser
 
 test: $(VENV)/dev ## Run the tests: [QUICK=1 ONLY=tests/shared/search THOROUGH=1 ORDER=random]
 	@$(if $(ONLY)$(QUICK),,echo "Only the quick ones: make test QUICK=1. Only one room's: make test ONLY=tests/shared/search")
-	@$(RUN) -m pytest $(if $(QUICK),-m "not slow") $(if $(filter random,$(ORDER)),-p randomly -v) $(ONLY)
+	@$(RUN) -m pytest -n auto --dist loadfile $(if $(QUICK),-m "not slow") $(if $(filter random,$(ORDER)),-p randomly -v) $(ONLY)
 
 check: $(VENV)/dev ## Check style and types
 	@$(RUN) -m ruff format --check --quiet . && $(RUN) -m ruff check --quiet . && $(RUN) -m mypy

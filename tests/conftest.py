@@ -34,6 +34,12 @@ def cdn() -> Iterator[ImageServer]:
 
 
 @pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of converted networks, for all tests: a conversion takes ten seconds."""
+    return tmp_path_factory.mktemp("networks")
+
+
+@pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A real S3 server; yields the environment that reaches it."""
     with s3_server(tmp_path_factory.mktemp("s3")) as server:

@@ -36,8 +36,9 @@ def ask(url: str, body: bytes | None = None) -> Any:
 
 
 def test_from_catalog_in_s3_to_answers_over_http(
-    s3: dict[str, str], cdn: ImageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: dict[str, str], cdn: ImageServer, networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "networks").symlink_to(networks)
     for name, value in s3.items():
         monkeypatch.setenv(name, value)
     rows = "".join(f"p{n};{n};Block {n};p{n}.jpg\n" for n in range(24))

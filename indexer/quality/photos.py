@@ -1,6 +1,7 @@
 """Pictures that a snapshot is judged by: embedded as photos are, or changed first."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from indexer.ingest.cache import Cache, content_hash
 from indexer.progress import Bar
 from indexer.quality.simulated_photo import photographed, photographed_afar
 from shared.embedding.embedder import Embedder
+from shared.embedding.engines.runtime import cores
 from shared.images.decode import MAX_EDGE, Picture, decode
 from shared.images.windows import windows
 from shared.refusals import Refusal
@@ -47,10 +49,10 @@ class Photos:
         """Embed each picture as a photo; None if it cannot be read. Windows are looked for if photos have several
         views."""
         keys = [f"{content_hash(data)} {shot} {self._views}" for data in pictures]
-        with Bar("photos to judge by", len(pictures)) as bar:
+        with ThreadPoolExecutor(cores()) as pool, Bar("photos to judge by", len(pictures)) as bar:
             for at in range(0, len(pictures), _TOGETHER):
                 some = dict(zip(keys[at : at + _TOGETHER], pictures[at : at + _TOGETHER], strict=True))
-                self._fill(some, shot)
+                self._fill(some, shot, pool)
                 bar.advance(len(some))
         return [self._embedded(key) for key in keys]
 
@@ -70,18 +72,11 @@ class Photos:
                 bar.advance()
         return [self._kept(key, 1) for key in keys]
 
-    def _fill(self, pictures: Mapping[str, bytes], shot: Shot) -> None:
+    def _fill(self, pictures: Mapping[str, bytes], shot: Shot, pool: Executor) -> None:
         """Embed together the pictures that the cache lacks."""
-        spec = self._embedder.spec
-        edge = spec.edge(self._several) if shot is Shot.AS_IT_IS else MAX_EDGE
-        seen_as = {}
-        for key, data in pictures.items():
-            if self._cache.has_vector(spec.fingerprint, key) or isinstance(picture := decode(data, edge=edge), Refusal):
-                continue
-            picture = _photo(picture, shot, np.random.default_rng(int(key[:8], 16)))
-            found = windows(picture, MOST_WINDOWS) if self._several else []
-            cuts = [window_of(spec, picture, box)[None] for box in found]
-            seen_as[key] = np.concatenate([spec.seen(picture, self._several), *cuts])
+        lacking = [key for key in pictures if not self._cache.has_vector(self._embedder.spec.fingerprint, key)]
+        seen = pool.map(lambda key: self._seen(pictures[key], shot, int(key[:8], 16)), lacking)
+        seen_as = {key: pieces for key, pieces in zip(lacking, seen, strict=True) if pieces is not None}
         if not seen_as:
             return
         raw = self._embedder.embed(np.concatenate(list(seen_as.values())))
@@ -90,6 +85,16 @@ class Photos:
             for number, window in enumerate(own[self._views :]):  # first: who finds the views trusts to find all
                 self._keep(f"{key} window {number}", window[None])
             self._keep(key, own[: self._views])
+
+    def _seen(self, data: bytes, shot: Shot, seed: int) -> Picture | None:
+        """The views of a picture as a photo, and then its windows; None if it cannot be read."""
+        spec = self._embedder.spec
+        picture = decode(data, edge=spec.edge(self._several) if shot is Shot.AS_IT_IS else MAX_EDGE)
+        if isinstance(picture, Refusal):
+            return None
+        photo = _photo(picture, shot, np.random.default_rng(seed))
+        found = windows(photo, MOST_WINDOWS) if self._several else []
+        return np.concatenate([spec.seen(photo, self._several), *(window_of(spec, photo, box)[None] for box in found)])
 
     def _keep(self, key: str, raw: Vectors) -> None:
         if usable(normalise(raw)).all():

@@ -72,8 +72,9 @@ def demo(*arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_demo_answers_both_questions_and_ends(shop: Path, tmp_path: Path) -> None:
+def test_the_demo_answers_both_questions_and_ends(shop: Path, networks: Path, tmp_path: Path) -> None:
     (tmp_path / "sample").symlink_to(shop)
+    (tmp_path / "networks").symlink_to(networks)
     said = demo(f"DATA={tmp_path}")
     assert "Which products look most like this product?" in said
     assert "Which products look most like this photo?" in said
@@ -92,4 +93,6 @@ def test_the_demo_takes_a_folder_of_ones_own(tmp_path: Path) -> None:
     pictures.mkdir()
     for n in range(5):
         (pictures / f"thing{n}_1.jpg").write_bytes(drawn(n, (200, 200)))
-    assert "5 photos find their own product first" in demo(f"DATA={tmp_path / 'data'}", f"DATASET={pictures}")
+    assert "5 photos find their own product first" in demo(
+        f"DATA={tmp_path / 'data'}", f"DATASET={pictures}", "MODEL=colour_grid"
+    )

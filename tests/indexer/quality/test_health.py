@@ -17,6 +17,7 @@ from indexer.ingest.picture_stats import difference, measure_picture
 from indexer.ingest.pipeline import Indexed, index_images
 from indexer.ingest.report import RunReport, Tally
 from indexer.quality.health import Fault, Finding, counts, duplicates, find, publish
+from shared.embedding.engines.runtime import Runtime
 from shared.embedding.registry import load
 from shared.images.decode import Decoded, decode
 from shared.index.columns import columns_of
@@ -240,7 +241,7 @@ def test_the_command_writes_both_and_counts_in_the_manifest(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_the_drawn_shop_has_no_faults(tmp_path: Path) -> None:
+def test_the_drawn_shop_has_no_faults(networks: Path, tmp_path: Path) -> None:
     products = [product for product in shop_products() if product.design.kind in ("puck", "ice skate", "hockey stick")]
     (tmp_path / "images").mkdir()
     for product in products:
@@ -249,7 +250,12 @@ def test_the_drawn_shop_has_no_faults(tmp_path: Path) -> None:
                 (tmp_path / name).write_bytes(data)
     rows = [(product.id, picture, product.design.kind) for product in products for picture in product.pictures]
     text = "product_id_model;id;category\n" + "".join(f"{';'.join(row)}\n" for row in rows)
-    done = run(tmp_path, text, (tmp_path / "images").as_uri() + "/{id}.jpg", model="efficientnet_lite2")
+    done = run(
+        tmp_path,
+        text,
+        (tmp_path / "images").as_uri() + "/{id}.jpg",
+        model=load("efficientnet_lite2", (), Runtime(networks)),
+    )
     assert [finding.detail for finding in found(done, tmp_path)] == []
 
 

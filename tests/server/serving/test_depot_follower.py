@@ -136,8 +136,9 @@ def test_two_hosts_follow_one_depot_without_a_failed_request(bucket: Bucket, tmp
         for n in range(30):
             (tmp_path / "pictures" / f"p{n}.jpg").write_bytes(drawn(100 * seed + n))
         where = ["--department", "371", "--domain", "0341", "--data", str(tmp_path / "here")]
+        plain = ["--model", "colour_grid", "--metric", "plain"]
         for command in (
-            ["index", "--force", "--catalog", str(tmp_path / "pictures"), "--model", "colour_grid"],
+            ["index", "--force", "--catalog", str(tmp_path / "pictures"), *plain],
             ["publish"],
         ):
             options = [*where, "--depot", bucket.uri] if command == ["publish"] else where
