@@ -3,8 +3,12 @@
 import socket
 import subprocess
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
+import flask_openapi3.openapi
+import flask_openapi3.utils
 import pytest
 
 from shared.storage.bucket import Bucket
@@ -24,6 +28,16 @@ def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _schemas_once() -> Iterator[None]:
+    """Make the schema of each model of the API once: there are hundreds of applications, and it takes most of one."""
+    schema = cache(flask_openapi3.utils.get_model_schema)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (flask_openapi3.utils, flask_openapi3.openapi):
+            patch.setattr(module, "get_model_schema", lambda *which, **mode: deepcopy(schema(*which, **mode)))
+        yield
 
 
 @pytest.fixture

@@ -37,15 +37,20 @@ ODD = ["a/b", "../x", "é ü", "😀", "%2e%2e", "a?b#c", "//", "x" * 9000, "a\n
 SEARCH = "/v1/371/0341/search"
 
 
+def shop(data: Path) -> Path:
+    snapshot_of(data, [f"p{n}" for n in range(30)] + ODD, vectors(*range(30 + len(ODD))))
+    return data
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    snapshot_of(tmp_path, [f"p{n}" for n in range(30)] + ODD, vectors(*range(30 + len(ODD))))
-    return tmp_path
+    return shop(tmp_path)
 
 
-@pytest.fixture
-def client(data: Path) -> FlaskClient:
-    return create_app(Snapshots(data)).test_client()
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
+    """Of a shop that stays as it is."""
+    return create_app(Snapshots(shop(tmp_path_factory.mktemp("shop")))).test_client()
 
 
 @pytest.mark.parametrize(

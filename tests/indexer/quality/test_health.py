@@ -137,6 +137,7 @@ def test_one_picture_of_two_colours_stands_for_variants_and_not_for_one_product(
     assert twice.of_product(0).tolist() != duplicates(findings, done, []).of_product(0).tolist() == [1]
 
 
+@pytest.mark.slow
 def test_misfiled_products_lie_among_another_category(cdn: ImageServer, tmp_path: Path) -> None:
     cdn.answers.update({f"/{n}": blocks(n, n % 3) for n in range(60)})
     rows = [f"p{n};{n};{('kind 0', 'kind 1', '')[n % 3]}" for n in range(60)]

@@ -55,9 +55,9 @@ def client_of(data: Path, images: list[ProductImage]) -> FlaskClient:
     return create_app(Snapshots(data, photos=False)).test_client()
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> FlaskClient:
-    return client_of(tmp_path, IMAGES)
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
+    return client_of(tmp_path_factory.mktemp("catalog"), IMAGES)
 
 
 def products(client: FlaskClient, **query: Any) -> tuple[int, list[str]]:

@@ -81,9 +81,10 @@ def test_every_question_asks_for_a_key_and_what_probes_and_people_need_does_not(
 )  # fmt: skip
 def test_what_is_not_a_key_is_401(file: Path, client: Callable[[], FlaskClient], header: str) -> None:
     key = command(file, "add", "shop")
+    asked = client()
     for wrong in (header, header.replace("x", key[:-1]), header.replace("x", key + "x")):
-        problem(client().get(SIMILAR, headers={"Authorization": wrong}), 401)
-    assert client().get(SIMILAR, headers={"Authorization": f"bearer  {key} "}).status_code == 200
+        problem(asked.get(SIMILAR, headers={"Authorization": wrong}), 401)
+    assert asked.get(SIMILAR, headers={"Authorization": f"bearer  {key} "}).status_code == 200
 
 
 def test_keys_of_one_name_rotate_and_expire(file: Path, client: Callable[[], FlaskClient]) -> None:
