@@ -19,7 +19,7 @@ from indexer.quality.photos import EmbeddedPhoto, Photos, Shot
 from indexer.quality.simulated_photo import in_studio
 from shared.search.photo_query import clearest
 from shared.snapshot.manifest import WindowsPart
-from shared.snapshot.verdicts import QueryKind, Verdict, Verdicts, evidence
+from shared.snapshot.verdicts import RIVALS, QueryKind, Verdict, Verdicts, evidence
 from shared.vectors.unit import Vectors
 
 PHOTOS = 64
@@ -29,7 +29,7 @@ _LOST = 0.08  # of right answers, about, may be called none
 _ALARMS = {Verdict.VARIANT: 0.2, Verdict.SAME: 0.05}
 # Real photos give about so much of the evidence of simulated ones: measured between packshots and photos of 81
 # groceries (Klasson et al., WACV 2019), in the default network's plain space. For where no real photo was seen.
-_REAL = 0.8
+_REAL = 0.62
 
 
 class Sample(StrEnum):
@@ -66,8 +66,7 @@ class _Answered:
         chosen = []
         for scores, owner in zip(self.scores, self.owners.tolist(), strict=True):
             if absent:
-                scores = scores.copy()
-                scores[:, owner] = -1
+                scores = np.delete(scores, owner, axis=1)
             weights = _first_evidence(scores)
             unsure = windows is not None and weights[0] < windows.sure
             chosen.append(scores[clearest(weights, windows.margin) if windows and unsure else 0])
@@ -191,4 +190,4 @@ def _of_photos(answered: _Answered, windows: WindowsPart | None, shown: Sample, 
 
 def _first_evidence(scores: Vectors) -> Vectors:
     """The evidence for each query's first hit."""
-    return np.array([evidence(row)[0] for row in -np.sort(-scores, axis=1)[:, :2]], np.float32)
+    return np.array([evidence(row)[0] for row in -np.sort(-scores, axis=1)[:, : RIVALS + 1]], np.float32)

@@ -155,7 +155,7 @@ def test_two_hosts_follow_one_depot_without_a_failed_request(bucket: Bucket, tmp
         until(lambda: all_serve(ids[0]) and {ask(f"{base}/readyz")[0] for base in (a, b)} == {200}, 20)
         began = time.monotonic()
         with Load(a, b) as load:
-            for seed in range(1, often(20, 3) + 1):
+            for seed in range(1, often(20, 2) + 1):
                 ids.append(index_and_publish(seed))
                 published_at = time.monotonic()
                 until(lambda: all_serve(ids[-1]), 5)

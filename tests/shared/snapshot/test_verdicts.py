@@ -25,8 +25,20 @@ def test_verdicts_by_level(level: float, verdict: str) -> None:
 
 
 def test_products_that_compete_make_each_other_less_believable() -> None:
-    assert evidence(np.array([0.9, 0.5, 0.4])).tolist() == pytest.approx([1.1, 0.3, 0.15])
-    assert evidence(np.array([0.9])).tolist() == [0.9]
+    alone, one_rival = evidence(np.array([0.8])), evidence(np.array([0.8, 0.4]))
+    assert alone.tolist() == pytest.approx([1.0])
+    assert one_rival.tolist() == pytest.approx([0.2 + 0.4, 0.1 - 0.4])
+    scores = np.array([0.8, 0.6, 0.4, 0.4, 0.2, 0.1])  # the last has four better rivals, the others do not count it
+    expected = [
+        0.2 + 0.8 - 0.4,
+        0.15 + 0.6 - 0.45,
+        0.1 + 0.4 - 0.5,
+        0.1 + 0.4 - 0.5,
+        0.05 + 0.2 - 0.55,
+        0.025 + 0.1 - 0.55,
+    ]
+    assert evidence(scores).tolist() == pytest.approx(expected)
+    assert evidence(scores[3:], scores).tolist() == pytest.approx(expected[3:])
     assert len(evidence(np.array([]))) == 0
 
 
@@ -39,8 +51,7 @@ def test_thresholds_keep_right_answers_and_refuse_what_is_absent() -> None:
     right = scores.argmax(axis=1) == owners
     verdicts = np.array([fitted.of(evidence(-np.sort(-row))[0]) for row in scores])
     assert (verdicts[right] == "none").mean() <= 0.11
-    absent = scores.copy()
-    absent[np.arange(400), owners] = -1
+    absent = np.stack([np.delete(row, owner) for row, owner in zip(scores, owners, strict=True)])
     verdicts = np.array([fitted.of(evidence(-np.sort(-row))[0]) for row in absent])
     assert (verdicts == "same").mean() <= 0.06
     assert (verdicts != "none").mean() == pytest.approx(fitted.false_alarms["similar"], abs=1e-4)
@@ -58,7 +69,7 @@ def test_answers_carry_verdicts_and_variants_count_once(tmp_path: Path) -> None:
     folded = similar_to_product(snapshot, "p", SearchParams(3, collapse=True))
     assert [(answer.rank, answer.image.product_id) for answer in folded] == [(1, "q"), (2, "s"), (3, "t")]
     photo = similar_to_vectors(snapshot, vectors[:1], SearchParams(1))
-    assert photo[0].verdict == "same"
+    assert photo[0].verdict == "variant"
 
 
 def test_without_fitted_verdicts_there_are_none_and_variants_cannot_be_told(tmp_path: Path) -> None:
