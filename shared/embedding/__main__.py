@@ -1,4 +1,4 @@
-"""Convert a network for OpenVINO: `python -m shared.embedding.embedder <model> <folder> [<weights file> ..]`."""
+"""Convert a network for OpenVINO: `python -m shared.embedding <model> <folder> [<weights file> ..]`."""
 
 import json
 import os

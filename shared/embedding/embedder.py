@@ -49,7 +49,7 @@ class EmbedderSpec:
 
 
 class Embedder(Protocol):
-    """A network: `spec` and `embed` are all a new one needs. An embedder owns its preprocessing."""
+    """A network that runs. An embedder owns its preprocessing."""
 
     @property
     def spec(self) -> EmbedderSpec: ...

@@ -14,7 +14,7 @@ from shared.embedding.engines.tensorflow_engine import frozen, session, tensorfl
 from shared.embedding.family import Family
 from shared.errors import ModelError
 
-WRONG, NOT_CONVERTIBLE = 3, 4  # exit statuses of `python -m shared.embedding.embedder`
+WRONG, NOT_CONVERTIBLE = 3, 4  # exit statuses of `python -m shared.embedding`
 
 
 class NotConvertible(ModelError):
