@@ -10,7 +10,7 @@ import pytest
 from server.api import search
 from server.app import create_app
 from server.serving.snapshots import Snapshots
-from server.telemetry.logs import set_up_logs
+from server.telemetry.logs import request_id, set_up_logs
 from tests.support.answers import ask
 from tests.support.api_keys import command
 from tests.support.pictures import drawn, vectors
@@ -74,7 +74,8 @@ def test_people_see_what_failed_with_its_id_and_no_line_for_what_went_well(
 
 @pytest.fixture
 def restored() -> Any:
-    """The logging of the tests, again, after the test."""
+    """The logging of the tests, again, after the test. No request of another test is under way."""
+    request_id.set("-")
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
