@@ -17,7 +17,7 @@ from indexer.ingest.merge import merge_live_changes
 from indexer.ingest.pipeline import Indexed, index_images
 from indexer.metric.alike import choose_product_space
 from indexer.metric.choose import ENOUGH_PHOTOS, Metric, learn
-from indexer.metric.likeness import telling_columns
+from indexer.metric.likeness import style_columns, telling_columns
 from indexer.quality import health
 from indexer.quality.calibrate import PHOTOS, Calibration, calibrate
 from indexer.quality.gate import objections
@@ -83,7 +83,8 @@ class Run:
         faults = health.find(indexed, neighbours, self._cache.stats)
         calibration = self.calibrate(indexed, metric, photos)
         duplicates = health.duplicates(faults, indexed, telling)
-        verdicts = self.fit_product_verdicts(indexed, metric, space, telling, neighbours, duplicates)
+        styles = style_columns(columns, indexed.groups, self._config.alike)
+        verdicts = self.fit_product_verdicts(indexed, metric, space, styles, neighbours, duplicates)
         quality = Quality(
             estimate=round(calibration.estimate, 4),
             estimated_by=calibration.by,
@@ -168,7 +169,7 @@ class Run:
         indexed: Indexed,
         metric: Metric,
         space: ProductSpace | None,
-        telling: Sequence[Column],
+        styles: Sequence[Column],
         neighbours: NeighbourTable,
         duplicates: Duplicates,
     ) -> dict[QueryKind, Verdicts]:
@@ -180,7 +181,7 @@ class Run:
             duplicates,
             Photos(self._embedder, self._cache, several=False),
             lambda row: self._cache.picture(indexed.images[row]),
-            telling,
+            styles,
         )
         return {QueryKind.PRODUCT: verdicts} if verdicts else {}
 

@@ -1,4 +1,8 @@
-"""A sports shop made up for demonstration and tests: 240 drawn products, their catalog, and users' photos of them."""
+"""A sports shop made up for demonstration and tests: 284 drawn products, their catalog, and users' photos of them.
+
+Each of 24 kinds has ten products of their own; one of them is there in two or three colours, and of every other kind
+one is listed twice.
+"""
 
 import csv
 import gzip
@@ -6,7 +10,7 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -16,11 +20,12 @@ from PIL import Image, ImageFilter
 from indexer.demo.drawing import INK, MARKS, PATTERNS, SIDE, Colour, Design, Sheet, box, oval, tube
 from indexer.demo.kinds import KINDS, draw
 from indexer.progress import Bar
-from indexer.quality.simulated_photo import photographed
+from indexer.quality.simulated_photo import photographed, photographed_afar
 from shared.images.decode import Picture
 from shared.images.encode import jpeg
 
 PER_KIND, PHOTOS_PER_KIND, EDGE = 10, 5, 480
+SHARES = (100, 50, 25, 10)  # of a photo's area, in percent
 
 _BRANDS = ("Vintrik", "Holmgarr", "Zavrok", "Quellby", "Braskund", "Fjorvek", "Polvekka", "Tarniq", "Ombrisk", "Luvask")
 _PALETTES = {  # main, second, accent
@@ -35,14 +40,19 @@ _VIEWS = ("front", "turned", "grey studio", "closer")
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A row of the shop's list. `pictures`: the ids of its catalog pictures; `photo`: of a user's photo, if any."""
+    """A row of the shop's list. `pictures`: the ids of its catalog pictures; `photo`: of a user's photo, if any. The
+    same thing in another colour has the same `style`. `again`: listed a second time, by smaller pictures. `afar`:
+    there are photos of it for each of `SHARES`, too."""
 
     id: str
+    style: str
     colour: str
     price: int
     design: Design
     pictures: tuple[str, ...]
     photo: str | None
+    again: bool = False
+    afar: bool = False
 
     @property
     def name(self) -> str:
@@ -64,10 +74,12 @@ class Shop:
 def draw_shop(folder: Path) -> Shop:
     """Write the shop into `folder`, the same bytes every time.
 
-    catalog.csv.gz      product_id_model;id;name;category;brand;colour;price, a row per picture
+    catalog.csv.gz      product_id_model;id;name;category;brand;style;colour;price, a row per picture
     images/<id>.jpg     2 to 4 pictures a product, as from a studio
     photos/<id>.jpg     120 photos of 120 products, as from users' phones
     photos.csv          product_id_model;id;name;category;path
+    photos-25.csv       likewise: 24 photos in which the product has 25 % of the area, somewhere among other things;
+                        so for each of `SHARES`
     """
     products = shop_products()
     (folder / "images").mkdir(parents=True, exist_ok=True)
@@ -79,34 +91,41 @@ def draw_shop(folder: Path) -> Shop:
                 (folder / name).write_bytes(data)
             bar.advance()
     rows = [
-        (p.id, picture, p.name, p.design.kind, p.design.word, p.colour, p.price)
+        (p.id, picture, p.name, p.design.kind, p.design.word, p.style, p.colour, p.price)
         for p in products
         for picture in p.pictures
     ]
-    catalog = _csv("product_id_model;id;name;category;brand;colour;price", rows)
+    catalog = _csv("product_id_model;id;name;category;brand;style;colour;price", rows)
     (folder / "catalog.csv.gz").write_bytes(gzip.compress(catalog, mtime=0))
-    taken = [(p.id, p.photo, p.name, p.design.kind, f"photos/{p.photo}.jpg") for p in products if p.photo]
-    (folder / "photos.csv").write_bytes(_csv("product_id_model;id;name;category;path", taken))
+    for share in SHARES:
+        _list_photos(folder, [p for p in products if p.afar], f"-{share}")
+    taken = [p for p in products if p.photo]
+    _list_photos(folder, taken)
     return Shop(folder / "catalog.csv.gz", folder / "images", folder / "photos", len(products), len(rows), len(taken))
 
 
 def shop_products() -> list[Product]:
-    """All products, kind by kind. No two of a kind share pattern, palette, brand, style or a proportion."""
+    """All products: ten of each kind, of which no two share pattern, palette, brand, details or a proportion; then
+    colours of the first of each kind; then the last of every other kind again."""
     products: list[Product] = []
     picture = 900_001
+
+    def add(product: Product, count: int) -> None:
+        nonlocal picture
+        pictures = tuple(str(picture + k) for k in range(count))
+        picture += count
+        products.append(replace(product, id=str(8_300_037 + 13 * len(products)), pictures=pictures))
+
     for kind in KINDS:
         rng = np.random.default_rng(list(kind.encode()))
         orders = [rng.permutation(PER_KIND).tolist() for _ in range(7)]
         for i, (palette, pattern, brand, p, q, r, style) in enumerate(zip(*orders, strict=True)):
-            colour, colours = list(_PALETTES.items())[palette]
-            main, second, accent = (_colour(text) for text in colours.split())
+            colour = list(_PALETTES)[palette]
             proportions = (p / 9, q / 9, r / 9)
             seed = int(rng.integers(1 << 30))
             design = Design(
                 kind,
-                main,
-                second,
-                accent,
+                *_palette(colour),
                 PATTERNS[pattern],
                 list(MARKS)[brand],
                 _BRANDS[brand],
@@ -114,17 +133,33 @@ def shop_products() -> list[Product]:
                 style,
                 seed,
             )
-            count = 2 + int(rng.integers(3))
             number = len(products)
-            pictures = tuple(str(picture + k) for k in range(count))
-            picture += count
             photo = str(2_000_001 + number) if i < PHOTOS_PER_KIND else None
-            products.append(Product(str(8_300_037 + 13 * number), colour, _PRICES[style], design, pictures, photo))
+            product = Product("", f"S{number:03}", colour, _PRICES[style], design, (), photo, afar=i == 1)
+            add(product, 2 + int(rng.integers(3)))
+    for n, product in enumerate(products[::PER_KIND]):
+        at = list(_PALETTES).index(product.colour)
+        for colour in (list(_PALETTES) * 2)[at + 1 : at + (3 if n % 3 == 0 else 2)]:
+            main, second, accent = _palette(colour)
+            design = replace(product.design, main=main, second=second, accent=accent)
+            add(replace(product, colour=colour, design=design, photo=None), len(product.pictures))
+    for product in products[PER_KIND - 1 : PER_KIND * len(KINDS) : 2 * PER_KIND]:
+        add(replace(product, again=True), len(product.pictures))
     return products
+
+
+def _palette(name: str) -> tuple[Colour, Colour, Colour]:
+    main, second, accent = (_colour(text) for text in _PALETTES[name].split())
+    return main, second, accent
 
 
 def _colour(text: str) -> Colour:
     return int(text[:2], 16), int(text[2:4], 16), int(text[4:], 16)
+
+
+def _list_photos(folder: Path, products: Iterable[Product], ending: str = "") -> None:
+    rows = [(p.id, f"{p.photo}{ending}", p.name, p.design.kind, f"photos/{p.photo}{ending}.jpg") for p in products]
+    (folder / f"photos{ending}.csv").write_bytes(_csv("product_id_model;id;name;category;path", rows))
 
 
 def _csv(header: str, rows: Iterable[Sequence[object]]) -> bytes:
@@ -134,18 +169,26 @@ def _csv(header: str, rows: Iterable[Sequence[object]]) -> bytes:
 
 
 def product_files(product: Product) -> list[tuple[str, bytes]]:
-    """A product's pictures and photo: (path in the shop's folder, JPEG)."""
+    """A product's pictures and photos: (path in the shop's folder, JPEG)."""
     rng = np.random.default_rng(product.design.seed)
     drawing = draw(product.design)
     views = [_VIEWS[0], *rng.permutation(_VIEWS[1:]).tolist()]
     files = [
-        (f"images/{id}.jpg", jpeg(_packshot(drawing, view, rng), 88))
+        (f"images/{id}.jpg", _encoded(_packshot(drawing, view, rng), product.again))
         for id, view in zip(product.pictures, views, strict=False)
     ]
     if product.photo:
         clutter = [_beside(number) for number in rng.integers(24, size=rng.integers(3)).tolist()]
         files.append((f"photos/{product.photo}.jpg", jpeg(photographed(_on_white(drawing), rng, clutter), 80)))
+    for share in SHARES if product.afar else ():
+        clutter = [_beside(number) for number in rng.integers(24, size=rng.integers(1, 3)).tolist()]
+        photo = photographed_afar([_on_white(drawing)], share / 100, rng, clutter)
+        files.append((f"photos/{product.photo}-{share}.jpg", jpeg(photo, 80)))
     return files
+
+
+def _encoded(shot: Image.Image, again: bool) -> bytes:
+    return jpeg(shot.resize((360, 360), Image.Resampling.BICUBIC), 75) if again else jpeg(shot, 88)
 
 
 @cache

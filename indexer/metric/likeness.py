@@ -19,6 +19,7 @@ from shared.vectors.unit import Vectors
 DEPTH = 10
 _MOST_COLUMNS = 8
 _FEW = 8  # products with one value, on the average
+_ENOUGH = 20  # products that share a value with another one
 _FILLED, _SHARED, _LARGEST = 0.6, 0.5, 0.5
 _CELLS = 1 << 24  # products compared at once
 
@@ -33,6 +34,18 @@ def telling_columns(columns: Columns, groups: RowGroups, wanted: Sequence[str] =
     if wanted:
         return [columns.column(name) for name in wanted]
     return [column for column in map(columns.column, columns.names) if _tells(column, groups)][:_MOST_COLUMNS]
+
+
+def style_columns(columns: Columns, groups: RowGroups, wanted: Sequence[str] = ()) -> list[Column]:
+    """The columns that keep few products together, as a style does: of those `wanted`, or else of all texts. Most
+    products may be the only ones of their value."""
+    found = [columns.column(name) for name in wanted or columns.names]
+    return [column for column in found if column.numbers is None and _keeps_together(column, groups)]
+
+
+def filled_in(column: Column, groups: RowGroups) -> NDArray[np.bool_]:
+    """Tell which products have a value of a column: `(products,)`."""
+    return np.array([bool(value.strip()) for value in column.values])[column.codes[groups.first]]
 
 
 def few_together(codes: NDArray[np.int32]) -> bool:
@@ -80,12 +93,16 @@ def _tells(column: Column, groups: RowGroups) -> bool:
     """Tell whether a column is a text that most products have, and many share."""
     if column.numbers is not None:
         return False
-    codes = column.codes[groups.first]
-    filled = np.array([bool(value.strip()) for value in column.values])[codes]
+    codes, filled = column.codes[groups.first], filled_in(column, groups)
     sizes = np.bincount(codes[filled], minlength=len(column.values))
     if filled.mean() < _FILLED or sizes.max(initial=0) > _LARGEST * filled.sum():
         return False
     return bool((sizes[codes[filled]] > 1).mean() >= _SHARED)
+
+
+def _keeps_together(column: Column, groups: RowGroups) -> bool:
+    codes = column.codes[groups.first][filled_in(column, groups)]
+    return few_together(codes) and int((np.bincount(codes)[codes] > 1).sum()) >= _ENOUGH
 
 
 def _discount(depth: int) -> NDArray[np.float64]:

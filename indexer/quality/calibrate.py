@@ -19,7 +19,7 @@ from indexer.quality.photos import EmbeddedPhoto, Photos, Shot
 from indexer.quality.simulated_photo import in_studio
 from shared.search.photo_query import clearest
 from shared.snapshot.manifest import WindowsPart
-from shared.snapshot.verdicts import RIVALS, QueryKind, Verdict, Verdicts, evidence
+from shared.snapshot.verdicts import COMPARED, QueryKind, Verdict, Verdicts, evidence
 from shared.vectors.unit import Vectors
 
 PHOTOS = 64
@@ -190,4 +190,4 @@ def _of_photos(answered: _Answered, windows: WindowsPart | None, shown: Sample, 
 
 def _first_evidence(scores: Vectors) -> Vectors:
     """The evidence for each query's first hit."""
-    return np.array([evidence(row)[0] for row in -np.sort(-scores, axis=1)[:, : RIVALS + 1]], np.float32)
+    return np.array([evidence(row)[0] for row in -np.sort(-scores, axis=1)[:, :COMPARED]], np.float32)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.metric.likeness import Likeness, few_together, telling_columns
+from indexer.metric.likeness import Likeness, few_together, filled_in, style_columns, telling_columns
 from shared.images.gallery import Row, Section, Tile, page
 from shared.index.columns import Column
 from shared.index.product_table import ProductImage
@@ -55,7 +55,8 @@ def alike_outcomes(snapshot: Snapshot, wanted: Sequence[str] = ()) -> AlikeOutco
     count = min(TEN.k, groups.count - 1)
     found = groups.owners_of(np.array([[hit.row for hit in of_one] for of_one in hits]).reshape(len(asked), count))
     values: Values = {}
-    for column in columns:
+    styles = style_columns(snapshot.columns, groups, wanted)
+    for column in {column.name: column for column in (*columns, *styles)}.values():
         values |= _of_column(column, groups, asked, found)
     values["nDCG@10"] = Likeness.of(columns, groups.first).ndcg(asked, found)
     first = columns[0]
@@ -75,7 +76,8 @@ def _of_column(column: Column, groups: RowGroups, asked: NDArray[np.int64], foun
         figures[f"{column.name}@10"] = (right & within).sum(axis=1) / most
     else:
         figures[f"{column.name}@3"] = right[:, :3].any(axis=1).astype(float)
-    return {name: np.where(others > 0, value, np.nan) for name, value in figures.items()}
+    asks = (others > 0) & filled_in(column, groups)[asked]
+    return {name: np.where(asks, value, np.nan) for name, value in figures.items()}
 
 
 def measure_alike(

@@ -15,7 +15,7 @@ from PIL import Image
 
 from indexer.ingest.picture_stats import ONE_PICTURE_BELOW, difference, measure_picture
 from indexer.ingest.pipeline import Indexed
-from indexer.metric.likeness import few_together
+from indexer.metric.likeness import filled_in
 from indexer.quality.photos import Photos
 from shared.images.decode import Decoded, Picture, decode_sized
 from shared.index.columns import Column
@@ -28,7 +28,7 @@ from shared.snapshot.writer import ProductSpace
 from shared.vectors.unit import Vectors, normalise
 
 JUDGED = 48  # products
-_RIGHT_VARIANT = 0.85
+_RIGHT_VARIANT, _SEEN = 0.85, 10  # of those called so; so many of them tell
 # Of recoloured pictures so many are less alike. Real variants are more alike than these are: chosen on 167 garments in
 # several colours (EfficientNet-Lite2), where it calls 0.90 rightly and finds 0.57.
 _RECOLOURED = 0.72
@@ -43,16 +43,16 @@ def fit_product_verdicts(
     duplicates: Duplicates,
     photos: Photos,
     picture: Callable[[int], bytes],
-    alike: Sequence[Column] = (),
+    styles: Sequence[Column] = (),
 ) -> Verdicts | None:
-    """Fit the verdicts of a run. `picture` returns the bytes of a row's image; `alike`: columns whose values say which
-    products are alike. None for a single product."""
+    """Fit the verdicts of a run. `picture` returns the bytes of a row's image; `styles`: columns that keep few products
+    together. None for a single product."""
     groups, scores = indexed.groups, neighbours.scores
     if not scores.shape[1]:
         return None
     once = np.isin(np.arange(groups.count), duplicates.products, invert=True)
     firsts = scores[once, 0] if once.any() else scores[:, 0]
-    variant = _variant_level(groups, neighbours, alike)
+    variant = _variant_level(groups, neighbours, duplicates, styles)
     if variant is None:
         recoloured = _likeness(indexed, space, photos, picture)
         variant = float(np.quantile(recoloured, _RECOLOURED)) if len(recoloured) else 1.0
@@ -127,17 +127,21 @@ def _likeness(
     return np.array(found, np.float32)
 
 
-def _variant_level(groups: RowGroups, neighbours: NeighbourTable, alike: Sequence[Column]) -> float | None:
-    """The least score from which most hits share a value of a column that keeps few products together."""
+def _variant_level(
+    groups: RowGroups, neighbours: NeighbourTable, duplicates: Duplicates, styles: Sequence[Column]
+) -> float | None:
+    """The least score from which most hits share the value of a column, of the column that finds most; None where
+    they are too few to tell. Duplicates do not count, nor products without a value."""
+    level, most = None, _SEEN - 1
     owners = groups.owners_of(neighbours.rows[:, :10])
-    scores = neighbours.scores[:, :10].ravel()
-    for column in alike:
-        codes = column.codes[groups.first]
-        if not few_together(codes):
-            continue
-        right = (codes[owners] == codes[:, None]).ravel()
+    other = np.array([np.isin(row, duplicates.of_product(n), invert=True) for n, row in enumerate(owners)])
+    for column in styles:
+        codes, filled = column.codes[groups.first], filled_in(column, groups)
+        counted = other & filled[:, None] & filled[owners]
+        scores = neighbours.scores[:, :10][counted]
         order = np.argsort(-scores, kind="stable")
-        share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-        if len(enough := np.flatnonzero(share >= _RIGHT_VARIANT)):
-            return float(scores[order[enough[-1]]])
-    return None
+        right = np.cumsum((codes[owners] == codes[:, None])[counted][order])
+        enough = np.flatnonzero(right >= _RIGHT_VARIANT * np.arange(1, len(order) + 1))
+        if len(enough) and right[enough[-1]] > most:
+            level, most = float(scores[order[enough[-1]]]), right[enough[-1]]
+    return level

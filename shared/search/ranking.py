@@ -10,7 +10,7 @@ from shared.errors import BadQuestion
 from shared.index.vector_store import VectorStore
 from shared.search.hits import Hit
 from shared.search.params import SearchParams
-from shared.snapshot.verdicts import ONE_PICTURE, RIVALS, QueryKind, Verdicts, evidence
+from shared.snapshot.verdicts import COMPARED, ONE_PICTURE, QueryKind, Verdicts, evidence
 from shared.snapshot.view import SnapshotView
 from shared.vectors.top_k import DIGITS, best_of_each
 from shared.vectors.unit import Vectors
@@ -43,8 +43,7 @@ def nearest_to(
 ) -> Ranking:
     """Rank the `k` products nearest to any of the unit vectors `(n, d)`, or the few that verdicts need, that `params`
     admit; `store` is the view's in the vectors' space, `asked` the product that the query is."""
-    most = RIVALS + 1
-    k = max(most, k)
+    k = max(COMPARED, k)
     allowed = view.allowed(params.filter) if params.filter else None
     unwanted = without.union(numbers_of(view, params.exclude))
     rows, scores = _nearest(view, store, queries, k, unwanted, allowed)
@@ -53,7 +52,7 @@ def nearest_to(
         # A product does not compete for being itself, so the scores of its hits are the evidence. Hits of a photo
         # compete with all products, whether the parameters admit them or not.
         restricted = allowed is not None or unwanted
-        weighed = evidence(scores, _nearest(view, store, queries, most, without, None)[1] if restricted else None)
+        weighed = evidence(scores, _nearest(view, store, queries, COMPARED, without, None)[1] if restricted else None)
     return alike_enough(view, Ranking(rows, scores, weighed, len(rows) < k), params, kind)
 
 

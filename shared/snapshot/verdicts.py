@@ -1,9 +1,9 @@
 """Verdicts: the meaning of a score on this catalog, same, variant, similar or none, by thresholds fitted on its own
 products.
 
-What is compared is a hit's evidence. Of a photo: the hit's lead over the four best other products, on average, plus a
-quarter of its score. Products that compete make each other less believable. Of a product: the score, but that pixels
-decide what is the same. `indexer/quality/` fits the thresholds; the manifest holds them.
+What is compared is a hit's evidence. Of a photo: a quarter of the hit's score, plus its lead over four others, those
+that come after the three best others: these may be the same thing in other colours, or listed twice. Of a product: the
+score, but that pixels decide what is the same. `indexer/quality/` fits the thresholds; the manifest holds them.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-RIVALS = 4
-_SCORE = 0.25
+COMPARED = 8  # the best scores that evidence needs: a hit's, three that may be the same thing, four rivals
+_RIVALS, _SCORE = 4, 0.25
 # The evidence of a hit that shows the very picture of the product that is asked about: more than any score.
 ONE_PICTURE = 2.0
 
@@ -64,12 +64,12 @@ class Verdicts:
 def evidence(scores: NDArray[np.floating], best: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
     """The evidence `(n,)` for each of one query's hits by their scores, best first, `(n,)`.
 
-    `best` are the `RIVALS + 1` best scores of all products, where these are not among the hits.
+    `best` are the `COMPARED` best scores of all products, where these are not among the hits.
     """
     wide = np.asarray(scores, np.float64)
-    first = np.asarray(wide if best is None else best, np.float64)[: RIVALS + 1]
-    if not len(first):
+    last = np.asarray(wide if best is None else best, np.float64)[:COMPARED][-_RIVALS - 1 :]
+    if not len(last):
         return wide
-    # A hit that is among the first is no rival of its own.
-    others = np.where(wide >= first[-1], first.sum() - wide, first[:-1].sum()) / max(1, len(first) - 1)
+    # One of the five is no rival: the hit itself, or else the best or the worst.
+    others = (last.sum() - wide.clip(last[-1], last[0])) / max(1, len(last) - 1)
     return np.asarray(_SCORE * wide + wide - others)

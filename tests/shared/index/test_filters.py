@@ -256,8 +256,8 @@ PHOTO_LEVELS = {**LEVELS, "similar": 0.05, "variant": 0.2, "same": 0.35}
 
 
 def test_verdicts_are_about_the_catalog_whatever_is_wanted_of_it(tmp_path: Path) -> None:
-    # b would be the same if a, which it is not, were left out of its rivals.
-    snapshot = lettered(tmp_path, {"verdicts": {"photo": {**PHOTO_LEVELS, "same": 0.4}, "product": LEVELS}})
+    # b would be the same if c, which it is not, were left out of its rivals.
+    snapshot = lettered(tmp_path, {"verdicts": {"photo": {**PHOTO_LEVELS, "same": 0.52}, "product": LEVELS}})
     query = snapshot.store.vectors(0, 1)
     everything = {n.image.product_id: n.verdict for n in similar_to_vectors(snapshot, query)}
     assert everything == {"a": "same", "b": "variant", "c": "variant", "d": "similar", "e": "none", "f": "none"}

@@ -28,18 +28,21 @@ def test_products_that_compete_make_each_other_less_believable() -> None:
     alone, one_rival = evidence(np.array([0.8])), evidence(np.array([0.8, 0.4]))
     assert alone.tolist() == pytest.approx([1.0])
     assert one_rival.tolist() == pytest.approx([0.2 + 0.4, 0.1 - 0.4])
-    scores = np.array([0.8, 0.6, 0.4, 0.4, 0.2, 0.1])  # the last has four better rivals, the others do not count it
-    expected = [
-        0.2 + 0.8 - 0.4,
-        0.15 + 0.6 - 0.45,
-        0.1 + 0.4 - 0.5,
-        0.1 + 0.4 - 0.5,
-        0.05 + 0.2 - 0.55,
-        0.025 + 0.1 - 0.55,
-    ]
-    assert evidence(scores).tolist() == pytest.approx(expected)
-    assert evidence(scores[3:], scores).tolist() == pytest.approx(expected[3:])
+    scores = np.array([0.9, 0.8, 0.8, 0.8, 0.7, 0.6, 0.4, 0.3, 0.2])
+
+    def expected(place: int) -> float:
+        others = np.delete(scores, place)[3:7]
+        return float(1.25 * scores[place] - others.mean())
+
+    assert evidence(scores).tolist() == pytest.approx([expected(place) for place in range(9)])
+    assert evidence(scores[3:], scores).tolist() == pytest.approx([expected(place) for place in range(3, 9)])
     assert len(evidence(np.array([]))) == 0
+
+
+def test_the_same_thing_in_three_other_colours_makes_no_hit_less_believable() -> None:
+    alone, in_colours = [0.8, 0.4, 0.4, 0.4], [0.8, 0.79, 0.78, 0.77]
+    rivals = [0.3, 0.3, 0.2, 0.2]
+    assert evidence(np.array(in_colours + rivals))[0] == evidence(np.array(alone + rivals))[0]
 
 
 def test_thresholds_keep_right_answers_and_refuse_what_is_absent() -> None:
