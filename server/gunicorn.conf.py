@@ -15,7 +15,7 @@ from server.telemetry.logs import OneLogger
 logger_class = OneLogger
 worker_class = Worker
 threads = 24
-limit_request_line = 0  # product ids may be long
+limit_request_line = 8190  # the most that gunicorn bounds
 keepalive = 5
 timeout = 60
 graceful_timeout = 30

@@ -1,12 +1,15 @@
 """The common parts of the command lines: a default command, and errors as one sentence."""
 
+import os
 import sqlite3
 import sys
 from typing import Any
 
 import click
 
-from shared.errors import SimilarityError
+from shared.errors import ConfigError, SimilarityError
+
+_SHORTEST = 8  # characters of a key that signs
 
 
 class DefaultGroup(click.Group):
@@ -28,6 +31,7 @@ def run(command: click.Command, package: str, extra: str | None = None) -> None:
     `extra` names the requirements that a host may lack, as pip knows them; without it a missing library is a bug.
     """
     try:
+        _check_secrets()
         command(prog_name=f"python -m {package}")
     except (SimilarityError, OSError, sqlite3.Error) as error:
         _fail(str(error))
@@ -35,6 +39,15 @@ def run(command: click.Command, package: str, extra: str | None = None) -> None:
         if extra is None:
             raise
         _fail(f"{error.name} is not installed here. Run pip install 'image-similarity[{extra}]'.")
+
+
+def _check_secrets() -> None:
+    """Refuse secrets that protect nothing. Raises `ConfigError`: an empty one would open what it was meant to close."""
+    for name in ("SIMILARITY_KEYS", "SIMILARITY_ADMIN_KEY", "SIMILARITY_SIGNING_KEY"):
+        if os.environ.get(name, "-").strip() == "":
+            raise ConfigError(f"{name} is set, but empty. Give it a value, or do not set it.")
+    if len(os.environ.get("SIMILARITY_SIGNING_KEY", "-" * _SHORTEST)) < _SHORTEST:
+        raise ConfigError(f"SIMILARITY_SIGNING_KEY is shorter than {_SHORTEST} characters. Use: openssl rand -hex 32.")
 
 
 def _fail(sentence: str) -> None:

@@ -26,6 +26,7 @@ from shared.storage.files import path_of
 from shared.vectors.unit import Vectors
 
 _BLOCK = 1000  # keys that are asked for at once
+_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS fetched (
     url TEXT PRIMARY KEY, etag TEXT NOT NULL, last_modified TEXT NOT NULL, content TEXT NOT NULL,
@@ -76,7 +77,10 @@ class Cache:
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(_SCHEMA)
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version > _VERSION:
+                raise sqlite3.DatabaseError(f"its version is {version}, and this package knows {_VERSION}")
+            self._db.executescript(f"{_SCHEMA} PRAGMA user_version = {_VERSION};")
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise ConfigError(f"The cache {path} cannot be opened ({error}). Delete it: it is only a cache.") from error

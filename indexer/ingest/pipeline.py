@@ -24,6 +24,7 @@ from indexer.progress import Bar
 from shared.embedding.embedder import Embedder, EmbedderSpec
 from shared.errors import RunStopped
 from shared.images.decode import Picture, decode_sized
+from shared.images.memory import MOST_AT_ONCE
 from shared.index.product_table import ProductImage
 from shared.index.row_groups import RowGroups
 from shared.live.journal import UPLOADED
@@ -237,7 +238,7 @@ class _Run:
 
 def _prepared(data: bytes, spec: EmbedderSpec) -> tuple[Picture, PictureStats] | Refusal:
     """The picture as the network takes it, and its measurements."""
-    found = decode_sized(data, edge=max(spec.edge(several=False), EDGE))
+    found = decode_sized(data, edge=max(spec.edge(several=False), EDGE), memory=MOST_AT_ONCE)
     return found if isinstance(found, Refusal) else (spec.square(found.picture), measure_picture(found))
 
 

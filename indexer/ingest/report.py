@@ -1,7 +1,5 @@
 """Report the outcome of every row of the catalog: a table for people, JSON and a CSV of the refusals for programs."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from indexer.catalog.parsing import CatalogRow, RefusedRow
+from indexer.ingest.csv_text import csv_text
 from shared.refusals import Refusal
 
 
@@ -59,11 +58,8 @@ class RunReport:
 
     def refused_csv(self) -> bytes:
         """The content of `refused.csv`: UTF-8, separator `;`."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, ["row", "product_id_model", "id", "kind", "detail"], delimiter=";")
-        writer.writeheader()
-        writer.writerows(map(_fields, self.refused))
-        return text.getvalue().encode("utf-8", "surrogatepass")
+        names = ["row", "product_id_model", "id", "kind", "detail"]
+        return csv_text(names, ([fields[name] for name in names] for fields in map(_fields, self.refused)))
 
     def table(self, title: str) -> Table:
         """The table for the terminal."""

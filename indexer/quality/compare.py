@@ -1,7 +1,5 @@
 """Compare two snapshots: how far each product's first answers agree, as CSV and a page."""
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from indexer.ingest.cache import Cache
+from indexer.ingest.csv_text import csv_text
 from shared.errors import ConfigError
 from shared.images.gallery import Row, Section, Tile, page
 from shared.index.product_table import ProductImage
@@ -95,11 +94,9 @@ def show_changes(data: Path, partition: Partition, against: str | None, console:
     found = overlaps(before, after)
     folder = data / "changes" / partition.department / partition.domain
     folder.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter=";")
-    writer.writerow(["product_id_model", "overlap", "first_before", "first_after"])
-    writer.writerows((change.product_id, change.overlap, change.before, change.after) for change in found.kept)
-    replace_atomically(folder / "changes.csv", text.getvalue().encode("utf-8", "surrogatepass"))
+    rows = ((change.product_id, change.overlap, change.before, change.after) for change in found.kept)
+    names = ["product_id_model", "overlap", "first_before", "first_after"]
+    replace_atomically(folder / "changes.csv", csv_text(names, rows))
     moved = [change for change in found.kept[:_SHOWN] if change.overlap < 1]
     with Cache(data) as cache:
         sections = [_section(change, before, after, cache.picture) for change in moved]

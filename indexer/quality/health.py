@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from indexer.ingest.csv_text import cell, csv_text
 from indexer.ingest.picture_stats import ONE_PICTURE_BELOW, PictureStats, difference
 from indexer.ingest.pipeline import Indexed
 from indexer.ingest.report import RunReport
@@ -117,7 +118,9 @@ def publish(folder: Path, findings: Sequence[Finding], picture: Callable[[Produc
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "health.csv"
     before = _keys(path.read_bytes()) if path.exists() else None
-    marked = [replace(finding, new=before is not None and finding.key not in before) for finding in findings]
+    marked = [
+        replace(finding, new=before is not None and (*map(cell, finding.key),) not in before) for finding in findings
+    ]
     marked.sort(key=lambda finding: (list(Fault).index(finding.kind), not finding.new))
     (folder / "index.html").write_text(_page(marked, picture), encoding="utf-8", errors="replace")
     replace_atomically(path, _csv(marked))
@@ -202,18 +205,15 @@ def _misfiled(indexed: Indexed, near: NeighbourTable) -> list[Finding]:
     ]
 
 
-def _keys(data: bytes) -> set[tuple[str, ...]]:
+def _keys(data: bytes) -> set[tuple[object, ...]]:
     """The keys of the findings in an earlier `health.csv`."""
     rows = csv.DictReader(io.StringIO(data.decode("utf-8", "replace"), newline=""), delimiter=";")
     return {tuple(row.get(name) or "" for name in ("kind", "product_id_model", "id", "related")) for row in rows}
 
 
 def _csv(findings: Sequence[Finding]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter=";")
-    writer.writerow(["kind", "product_id_model", "id", "related", "new", "detail"])
-    writer.writerows([*finding.key, "new" if finding.new else "", finding.detail] for finding in findings)
-    return text.getvalue().encode("utf-8", "surrogatepass")
+    rows = ([*finding.key, "new" if finding.new else "", finding.detail] for finding in findings)
+    return csv_text(["kind", "product_id_model", "id", "related", "new", "detail"], rows)
 
 
 def _page(findings: Sequence[Finding], picture: Callable[[ProductImage], bytes]) -> str:

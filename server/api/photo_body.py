@@ -16,10 +16,18 @@ from shared.images.decode import MAX_BYTES
 MAX_BODY = MAX_BYTES * 4 // 3 + 64 * 1024
 
 
+MOST_PARTS, MOST_LISTED = 100_000, 1_100_000
+
+
 class CheckedRequest(Request):
-    """A request whose JSON is the body's, whatever its type is said to be. Raises `BadQuestion` if it is none."""
+    """A request whose JSON is the body's, whatever its type is said to be. Raises `BadQuestion` if it is none, or has
+    too many parts: they are counted before it is parsed, for each may take 60 bytes of memory or more."""
 
     def get_json(self, force: bool = True, silent: bool = False, cache: bool = True) -> Any:
+        body = self.get_data()
+        most = MOST_LISTED if self.path.endswith("/availability") else MOST_PARTS
+        if (parts := sum(map(body.count, (b"{", b"[", b",", b":")))) > most:
+            raise BadQuestion(f"The JSON has {parts:,} braces, brackets, commas and colons; the limit is {most:,}.")
         try:
             return super().get_json(force=True, silent=False, cache=cache)
         except (BadRequest, OSError, RecursionError, ParseException) as error:

@@ -36,6 +36,7 @@ from server.api.responses import (
 )
 from server.middleware.fast_path import RULE
 from server.serving.snapshots import Snapshots
+from server.telemetry.environ import COST
 from shared.errors import QuestionError
 from shared.search.all_partitions import queries_everywhere, similar_everywhere
 from shared.search.hits import Hit
@@ -118,6 +119,7 @@ def _add_photo_search(app: OpenAPI, queries: Queries) -> None:
     def similar_to_several(path: PartitionPath, query: Question, body: Examples) -> Response:
         """Products that look like some products and photos, and unlike others"""
         snapshot = snapshots.get(path.partition)
+        request.environ[COST] = len(body.like) + len(body.unlike)
         mixed = queries.start_mixed(snapshot, body.like, body.unlike)()
         return answer(snapshot, _Found.of(snapshot, mixed, query).answer(snapshot))
 
@@ -127,6 +129,7 @@ def _add_batch(app: OpenAPI, queries: Queries) -> None:
     def batch(path: PartitionPath, body: Batch) -> Response:
         """Answers to several questions, each an answer or a problem, in their order"""
         snapshot = queries.snapshots.get(path.partition)
+        request.environ[COST] = sum(map(_cost, body.questions))
         started = [_start(queries, snapshot, question) for question in body.questions]
         return answer(snapshot, batch_body(snapshot, [_answer_or_problem(ask) for ask in started]))
 
@@ -160,6 +163,12 @@ class _Found:
     def thing(self) -> bytes:
         """`Thing`, or `Answered`, as JSON."""
         return answered_body(self.hits, self.why, self.query.window)
+
+
+def _cost(sent: Any) -> int:
+    """As how many requests a question of a batch counts: one, or one for each of its examples."""
+    lists = [sent.get(name) for name in ("like", "unlike")] if isinstance(sent, dict) else []
+    return max(1, sum(len(examples) for examples in lists if isinstance(examples, list)))
 
 
 def _start(queries: Queries, snapshot: SnapshotView, sent: Any) -> Callable[[], bytes]:

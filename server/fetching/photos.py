@@ -9,8 +9,8 @@ from server.fetching.fetcher import PORTS, Address, Fetcher, Policy, resolved
 from shared.errors import BadPicture, BadQuestion
 from shared.refusals import Kind
 
-# Beside what `ipaddress` knows: protocol assignments, and relays to IPv4 of old.
-_NOT_PUBLIC_4 = [IPv4Network(block) for block in ("192.0.0.0/24", "192.88.99.0/24", "224.0.0.0/3")]
+# Beside what `ipaddress` knows: protocol assignments, relays to IPv4 of old, and what Azure tells its machines at.
+_NOT_PUBLIC_4 = [IPv4Network(block) for block in ("192.0.0.0/24", "192.88.99.0/24", "224.0.0.0/3", "168.63.129.16/32")]
 # Only these are given out, and what embeds an IPv4 address (6to4, Teredo) or is kept for documentation is not meant.
 _PUBLIC_6 = IPv6Network("2000::/3")
 _NOT_PUBLIC_6 = [IPv6Network(block) for block in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]

@@ -11,7 +11,9 @@ import logging
 import os
 import re
 import secrets
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -20,9 +22,10 @@ from pathlib import Path
 import click
 
 from shared.errors import ConfigError
-from shared.storage.files import replace_atomically
+from shared.storage.files import replacing, write_synced
 
 _NAME = re.compile("[A-Za-z0-9._-]{1,64}")
+_GRACE = 60.0  # seconds for which a file that cannot be read does not close the server
 _log = logging.getLogger(__name__)
 
 
@@ -66,6 +69,8 @@ class Keys:
         own = [Key("admin-key", Role.ADMIN, _hash(admin_key.encode()))] if admin_key else []
         self._own = self._keys = {key.sha256: key for key in own}
         self._seen: object = ()
+        self._tried, self._good = 0.0, time.monotonic()
+        self.problem = ""
 
     def __bool__(self) -> bool:
         return bool(self.path or self._own)
@@ -77,14 +82,26 @@ class Keys:
 
     def _current(self) -> Mapping[str, Key]:
         if self.path:
-            mark = _mark(self.path)
-            if mark != self._seen:
-                self._seen = mark
-                try:
-                    self._keys = {**self._own, **{key.sha256: key for key in read_keys(self.path)}}
-                except ConfigError as error:
-                    _log.error("%s The keys read before stay valid.", error)
+            mark, now = _mark(self.path), time.monotonic()
+            if mark != self._seen or (self.problem and now > self._tried + 1):
+                self._seen, self._tried = mark, now
+                self._read(self.path, now)
         return self._keys
+
+    def _read(self, path: Path, now: float) -> None:
+        """Read the file. If it cannot be read, the keys read before stay valid for a while, then none of them is: who
+        was to be locked out may be among them."""
+        try:
+            self._keys = {**self._own, **{key.sha256: key for key in read_keys(path)}}
+            self._good, self.problem = now, ""
+        except ConfigError as error:
+            closed = now > self._good + _GRACE
+            then = "No key of it is valid." if closed else f"The keys read before stay valid for {_GRACE:.0f} seconds."
+            if closed:
+                self._keys = self._own
+            if self.problem != (problem := f"{error} {then}"):
+                _log.error("%s", problem)
+            self.problem = problem
 
 
 def read_keys(path: Path) -> list[Key]:
@@ -98,9 +115,19 @@ def read_keys(path: Path) -> list[Key]:
 
 
 def _write_keys(path: Path, keys: Sequence[Key]) -> None:
+    """Replace the file. It keeps its owner and mode, for the server that reads it may be another user; a new one is
+    its owner's alone."""
     before = os.umask(0o077)
     try:
-        replace_atomically(path, json.dumps({"keys": [asdict(key) for key in keys]}, indent=1).encode() + b"\n")
+        with replacing(path) as part:
+            write_synced(part, json.dumps({"keys": [asdict(key) for key in keys]}, indent=1).encode() + b"\n")
+            with suppress(FileNotFoundError):
+                old, new = path.stat(), part.stat()
+                if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+                    os.chown(part, old.st_uid, old.st_gid)
+                part.chmod(old.st_mode & 0o777)
+    except PermissionError as error:
+        raise ConfigError(f"The file of keys {path} cannot be replaced as its owner's: {error.strerror}.") from error
     finally:
         os.umask(before)
 

@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ import limits
 from werkzeug.exceptions import TooManyRequests
 
 from server.problems import http_problem
-from server.telemetry.environ import HOLDER
+from server.telemetry.environ import COST, HOLDER
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ _TABLE = """
     CREATE INDEX IF NOT EXISTS by_end ON counts (ends);
 """
 _COUNT = """
-    INSERT INTO counts VALUES (:key, 1, :now + :seconds) ON CONFLICT (key) DO UPDATE SET
-    count = CASE WHEN ends <= :now THEN 1 ELSE count + 1 END,
-    ends = CASE WHEN ends <= :now THEN :now + :seconds ELSE ends END
+    INSERT INTO counts VALUES (:key, :cost, :now + :seconds) ON CONFLICT (key) DO UPDATE SET
+    count = CASE WHEN ends BETWEEN :now AND :now + :seconds THEN count + :cost ELSE :cost END,
+    ends = CASE WHEN ends BETWEEN :now AND :now + :seconds THEN ends ELSE :now + :seconds END
     RETURNING count, ends
-"""
+"""  # a window that ends later than any can was begun before the clock was set back
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +58,14 @@ class Counts:
         weakref.finalize(self, self._database.close)
         self._database.executescript(_TABLE)
 
-    def hit(self, key: str, seconds: int) -> Window:
-        """Count a request in the current window, or in a new one of so many seconds. Raises `sqlite3.Error`."""
+    def hit(self, key: str, seconds: int, cost: int = 1) -> Window:
+        """Count a request, or as many as it costs, in the current window, or in a new one of so many seconds. Raises
+        `sqlite3.Error`."""
         now = time.time()
         with self._lock:
-            (row,) = self._database.execute(_COUNT, {"key": key, "now": now, "seconds": seconds}).fetchall()
-            if row[0] == 1:  # a window begins, so others may have ended
+            told = {"key": key, "now": now, "seconds": seconds, "cost": cost}
+            (row,) = self._database.execute(_COUNT, told).fetchall()
+            if row[0] == cost:  # a window begins, so others may have ended
                 self._database.execute("DELETE FROM counts WHERE ends <= ?", (now,))
         return Window(*row)
 
@@ -84,19 +87,31 @@ class RateLimits:
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] == "OPTIONS" or not environ["PATH_INFO"].lstrip("/").startswith("v1/"):
             return self._app(environ, start_response)
+        client, seconds = environ.get(HOLDER) or environ.get("REMOTE_ADDR", ""), self._rate.get_expiry()
         try:
-            window = self._counts.hit(environ.get(HOLDER) or environ.get("REMOTE_ADDR", ""), self._rate.get_expiry())
+            window = self._counts.hit(client, seconds)
         except sqlite3.Error as error:  # a full disk stops no shop
             _log.error("Requests cannot be counted, so no limit holds: %s", error)
             return self._app(environ, start_response)
-        left, seconds = self._rate.amount - window.count, max(1, round(window.ends - time.time()))
-        told = {"Limit": self._rate.amount, "Remaining": max(0, left), "Reset": seconds}
-        more = [(f"RateLimit-{name}", str(value)) for name, value in told.items()]
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-            return start_response(status, [*headers, *more], *error)
+            counted = window
+            if (more := environ.get(COST, 1) - 1) > 0:
+                with suppress(sqlite3.Error):
+                    counted = self._counts.hit(client, seconds, more)
+            return start_response(status, [*headers, *self._told(counted)], *error)
 
-        if left >= 0:
+        if window.count <= self._rate.amount:
             return self._app(environ, start)
-        why = f"More than {self._rate} were asked. Ask again in {seconds} seconds."
-        return http_problem(TooManyRequests(why, retry_after=seconds))(environ, start)
+        wait = _seconds_left(window)
+        why = f"More than {self._rate} were asked. Ask again in {wait} seconds."
+        return http_problem(TooManyRequests(why, retry_after=wait))(environ, start)
+
+    def _told(self, window: Window) -> list[tuple[str, str]]:
+        left = max(0, self._rate.amount - window.count)
+        told = {"Limit": self._rate.amount, "Remaining": left, "Reset": _seconds_left(window)}
+        return [(f"RateLimit-{name}", str(value)) for name, value in told.items()]
+
+
+def _seconds_left(window: Window) -> int:
+    return max(1, round(window.ends - time.time()))

@@ -2,3 +2,4 @@
 
 ROUTE = "similarity.route"  # the method and the rule that matched, never an id
 HOLDER = "similarity.key"  # the name of the key that was shown
+COST = "similarity.cost"  # as how many requests this one counts

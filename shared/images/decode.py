@@ -14,9 +14,10 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, features
+from PIL import ExifTags, Image, MpoImagePlugin, UnidentifiedImageError, features
 
 from shared.images.crop import Box, Crop
+from shared.images.memory import MOST_AT_ONCE, MemoryBudget, is_halved, memory_needed
 from shared.refusals import Kind, Refusal
 from shared.timing import stage
 
@@ -25,8 +26,11 @@ Picture: TypeAlias = NDArray[np.uint8]
 MAX_BYTES = 10 * 1024 * 1024
 MAX_PIXELS = 25_000_000
 MAX_EDGE = 1024
+MAX_MEMORY = 100_000_000  # of a photo
 _WHOLE = 1 << 20  # no picture has so long an edge, so none is shrunk when it is decoded
-_JPEG = ("JPEG", "MPO")
+_JPEG = ("JPEG", MpoImagePlugin.MpoImageFile.format)
+_STRIP = 1 << 17  # pixels
+_BUDGET = MemoryBudget(MOST_AT_ONCE)
 
 # How what EXIF calls 1 to 8 is set upright.
 _TURNS = {
@@ -57,9 +61,12 @@ def decode(data: bytes, crop: Crop | None = None, edge: int = MAX_EDGE) -> Pictu
 
 
 @stage("decode")
-def decode_sized(data: bytes, crop: Crop | None = None, edge: int = MAX_EDGE) -> Decoded | Refusal:
+def decode_sized(
+    data: bytes, crop: Crop | None = None, edge: int = MAX_EDGE, memory: int = MAX_MEMORY
+) -> Decoded | Refusal:
     """Decode an image file, or that part of it. The longer edge of the result keeps at least `edge` pixels, if it has
-    them, up to `MAX_EDGE`; it keeps more if that is cheaper.
+    them, up to `MAX_EDGE`; it keeps more if that is cheaper. A picture that takes more than `memory` bytes is refused;
+    others wait until these are free.
 
     Returns the picture, or a `Refusal` of kind `empty`, `too_large`, `unsupported_format`, `too_many_pixels`,
     `bad_image` or `bad_crop`. Never raises for bad bytes.
@@ -76,22 +83,43 @@ def decode_sized(data: bytes, crop: Crop | None = None, edge: int = MAX_EDGE) ->
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width} x {image.height}"
                 return Refusal(Kind.TOO_MANY_PIXELS, f"The image is {size} pixels; the limit is {MAX_PIXELS:,} in all.")
-            if formats != _JPEG:  # nothing more is known of the others, such as their orientation, before they are read
-                image.load()
-            turned = _orientation(image)
-            width, height = image.size if turned < 5 else image.size[::-1]
-            box = crop.box(width, height) if crop else (0, 0, width, height)
-            if isinstance(box, Refusal):
-                return box
-            part = _stored_part(image, _stored(box, width, height, turned), edge)
-            return Decoded(np.asarray(_on_white(_upright(_shrunk(_eight_bit(part), edge), turned))), width, height)
+            needed = memory_needed(image, part=crop is not None, lossless=edge == _WHOLE)
+            if needed > memory:
+                return _too_heavy(image, needed, memory)
+            with _BUDGET.held(needed):
+                return _decoded(image, crop, edge)
     except Image.DecompressionBombError:
         return Refusal(Kind.TOO_MANY_PIXELS, f"The image has far more pixels than the limit of {MAX_PIXELS:,}.")
     except Exception as error:
         if formats == _JPEG and edge < _WHOLE:  # a lossless JPEG cannot be decoded to less than its size
-            return decode_sized(data, crop, _WHOLE)
+            return decode_sized(data, crop, _WHOLE, memory)
         # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error and more for bad bytes.
+        if isinstance(error, UnidentifiedImageError):
+            return Refusal(
+                Kind.BAD_IMAGE, f"The image cannot be decoded: it is damaged, or an unknown sort of {formats[0]}."
+            )
         return Refusal(Kind.BAD_IMAGE, f"The image cannot be decoded: {type(error).__name__}: {str(error)[:200]}")
+
+
+def _too_heavy(image: Image.Image, needed: int, memory: int) -> Refusal:
+    size = f"The image is {image.width} x {image.height} pixels"
+    detail = f"{size}; as {image.format} that takes {needed // 10**6} MB to decode, and the limit is {memory // 10**6}."
+    return Refusal(Kind.TOO_MANY_PIXELS, f"{detail} Send it smaller, or as a baseline JPEG.")
+
+
+def _decoded(image: Image.Image, crop: Crop | None, edge: int) -> Decoded | Refusal:
+    """Decode an opened image. Raises what Pillow raises."""
+    if (
+        image.format not in _JPEG
+    ):  # nothing more is known of the others, such as their orientation, before they are read
+        image.load()
+    turned = _orientation(image)
+    width, height = image.size if turned < 5 else image.size[::-1]
+    box = crop.box(width, height) if crop else (0, 0, width, height)
+    if isinstance(box, Refusal):
+        return box
+    stored = _loaded_part(image, _stored(box, width, height, turned), edge)
+    return Decoded(np.asarray(_upright(_shrunk(image, stored, edge), turned)), width, height)
 
 
 def _sniff(data: bytes) -> tuple[str, ...]:
@@ -130,38 +158,49 @@ def _stored(box: Box, width: int, height: int, turned: int) -> Box:
     return (left, top, right, bottom) if turned < 5 else (top, left, bottom, right)
 
 
-def _stored_part(image: Image.Image, box: Box, edge: int) -> Image.Image:
-    """Decode that part of the picture. Only JPEG is decoded straight to 1/2, 1/4 or 1/8 of its size, the smallest that
-    leaves the part's longer edge as long as `edge`."""
+def _loaded_part(image: Image.Image, box: Box, edge: int) -> Box:
+    """Decode the picture, and return that part of it in what was decoded. Only JPEG is decoded straight to 1/2, 1/4 or
+    1/8 of its size, the smallest that leaves the part's longer edge as long as `edge`, and that takes not too much
+    memory."""
     width, height = image.size
     longer = max(box[2] - box[0], box[3] - box[1])
-    image.draft("RGB", (max(1, width * edge // longer), max(1, height * edge // longer)))
+    least = 2 if image.format in _JPEG and is_halved(image) else 1
+    wanted = min(width * edge // longer, width // least), min(height * edge // longer, height // least)
+    image.draft("RGB", (max(1, wanted[0]), max(1, wanted[1])))
     image.load()
     across, down = image.width / width, image.height / height
     left, top = int(box[0] * across), int(box[1] * down)
-    right, bottom = max(left + 1, round(box[2] * across)), max(top + 1, round(box[3] * down))
-    whole = (left, top, right, bottom) == (0, 0, *image.size)
-    return image if whole else image.crop((left, top, right, bottom))
+    return left, top, max(left + 1, round(box[2] * across)), max(top + 1, round(box[3] * down))
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Convert to 8 bits. Pillow clips 16-bit grey when it converts, so it is scaled first."""
-    if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+def _shrunk(image: Image.Image, box: Box, edge: int) -> Image.Image:
+    """The part of the picture, RGB on white, shrunk by a whole divisor, which is cheap, but to half as many pixels
+    again as `edge`: the mean of whole blocks is a poor filter, and the network sees it. At most `MAX_EDGE` long.
+
+    It goes strip by strip, so that no second picture of that size is made.
+    """
+    left, top, right, bottom = box
+    divisor = max(1, 2 * max(right - left, bottom - top) // (3 * edge))
+    rows = max(1, _STRIP // (right - left) // divisor) * divisor
+    if box == (0, 0, *image.size) and image.height <= rows:
+        small = _rgb(image).reduce(divisor)
+    else:
+        size = -((left - right) // divisor), -((top - bottom) // divisor)
+        small = Image.new("RGB", size)
+        for y in range(top, bottom, rows):
+            strip = _rgb(image.crop((left, y, right, min(y + rows, bottom))))
+            small.paste(strip.reduce(divisor), (0, (y - top) // divisor))
+    image.close()  # frees its pixels
+    if max(small.size) > MAX_EDGE:
+        small.thumbnail((MAX_EDGE, MAX_EDGE), reducing_gap=None)
+    return small
 
 
-def _shrunk(image: Image.Image, edge: int) -> Image.Image:
-    """Shrink the picture by a whole divisor, which is cheap, but to half as many pixels again as `edge`: the mean of
-    whole blocks is a poor filter, and the network sees it. At most `MAX_EDGE` long."""
-    divisor = 2 * max(image.size) // (3 * edge)
-    if divisor < 2 and max(image.size) <= MAX_EDGE:
-        return image
-    if image.mode not in ("RGB", "L", "RGBA", "CMYK"):  # palettes and bits cannot be averaged as they are
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    image = image.reduce(max(1, divisor))
-    image.thumbnail((MAX_EDGE, MAX_EDGE), reducing_gap=None)
-    return image
+def _rgb(image: Image.Image) -> Image.Image:
+    """Convert to RGB, on white. Pillow clips 16-bit grey when it converts, so it is scaled first."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    return _on_white(image)
 
 
 def _upright(image: Image.Image, turned: int) -> Image.Image:

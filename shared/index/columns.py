@@ -48,14 +48,28 @@ class Column:
 
     def mask(self, condition: Condition) -> NDArray[np.bool_]:
         """The rows that the condition admits: `(rows,)`. Raises `BadQuestion`."""
-        texts = {value for value in condition.values if isinstance(value, str)}
-        hits = np.array([folded(value) in texts for value in self.values], np.bool_)
+        hits = np.zeros(len(self.values), np.bool_)
         for wanted in condition.values:
-            if not isinstance(wanted, str):
-                if self.numbers is None:
-                    raise BadQuestion(f"filter has a range for {self.name!r:.80}, whose values are not all numbers.")
+            if isinstance(wanted, str):
+                hits[self._places(wanted)] = True
+            elif self.numbers is None:
+                raise BadQuestion(f"filter has a range for {self.name!r:.80}, whose values are not all numbers.")
+            else:
                 hits |= (self.numbers >= wanted.low) & (self.numbers <= wanted.high)
-        return np.asarray(hits[self.codes])
+        return np.asarray(hits.take(self.codes, mode="clip"))
+
+    def _places(self, text: str) -> list[int]:
+        """The places of the values that are this folded text, whatever their case."""
+        hashes, order = self._by_hash
+        begin, end = np.searchsorted(hashes, hash(text), "left"), np.searchsorted(hashes, hash(text), "right")
+        return [at for at in order[begin:end].tolist() if folded(self.values[at]) == text]
+
+    @cached_property
+    def _by_hash(self) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+        """The hashes of the folded values, sorted, and their places: 16 bytes a value."""
+        hashes = np.fromiter((hash(folded(value)) for value in self.values), np.int64, len(self.values))
+        order = np.argsort(hashes, kind="stable")
+        return hashes[order], order
 
 
 class Columns(ABC):
@@ -72,8 +86,10 @@ class Columns(ABC):
 
     def _mask(self, wanted: Filter) -> NDArray[np.bool_]:
         """The rows that the filter admits: `(rows,)`. Raises `BadQuestion`."""
-        masks = [self.column(condition.column).mask(condition) for condition in wanted.conditions]
-        admitted: NDArray[np.bool_] = np.logical_and.reduce(masks)
+        first, *others = wanted.conditions
+        admitted = self.column(first.column).mask(first)
+        for condition in others:
+            admitted &= self.column(condition.column).mask(condition)
         admitted.flags.writeable = False  # others will get it too
         return admitted
 

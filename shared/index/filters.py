@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 from shared.errors import BadQuestion
 
-LONGEST = 8000
+LONGEST = 8000  # characters, of all filters of a question
+MOST_CONDITIONS, MOST_VALUES, MOST_RANGES = 16, 256, 8
 _TOKEN = re.compile(r'\s*+(?:"((?:[^"]|"")*+)"\s*+|(?!")([^,;:]*+))([,;:]|\Z)')
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 
@@ -46,9 +47,19 @@ class Filter:
 
 def parse(texts: Iterable[str]) -> Filter | None:
     """Read a filter, or several that must all hold; None if they have no condition. Raises `BadQuestion`."""
-    texts = [texts] if isinstance(texts, str) else texts
+    texts = [texts] if isinstance(texts, str) else [*texts]
+    _limit("characters", sum(map(len, texts)), LONGEST)
     conditions = tuple(condition for text in texts if text.strip() for condition in _conditions(text))
+    values = [value for condition in conditions for value in condition.values]
+    _limit("conditions", len(conditions), MOST_CONDITIONS)
+    _limit("values", len(values), MOST_VALUES)
+    _limit("ranges", sum(isinstance(value, Range) for value in values), MOST_RANGES)
     return Filter(conditions) if conditions else None
+
+
+def _limit(things: str, count: int, most: int) -> None:
+    if count > most:
+        raise BadQuestion(f"filter has {count:,} {things}; the limit is {most:,} in all filters of a question.")
 
 
 def folded(text: str) -> str:
@@ -62,8 +73,6 @@ def number(text: str) -> float | None:
 
 
 def _conditions(text: str) -> Iterable[Condition]:
-    if len(text) > LONGEST:
-        raise BadQuestion(f"filter has {len(text):,} characters; the limit is {LONGEST:,}.")
     column, values, at = "", list[Value](), 0
     while True:
         token = _TOKEN.match(text, at)

@@ -67,6 +67,8 @@ def _unleased(folder: Path) -> Iterator[bool]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             free = False
-        except OSError:  # it is not there
+        except (FileNotFoundError, NotADirectoryError):  # it is not there
             pass
+        except OSError:  # nobody can tell
+            free = False
         yield free

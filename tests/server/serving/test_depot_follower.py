@@ -187,7 +187,7 @@ def test_whoever_follows_may_die(bucket: Bucket, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_reload_by_key_and_by_signal(bucket: Bucket, tmp_path: Path) -> None:
     published(tmp_path, bucket, 0, "sign")
-    secrets = {"SIMILARITY_ADMIN_KEY": "key é", "SIMILARITY_SIGNING_KEY": "sign"}
+    secrets = {"SIMILARITY_ADMIN_KEY": "key é", "SIMILARITY_SIGNING_KEY": "that signs"}
     with server(tmp_path / "a", bucket, **secrets) as (base, process):
         until(lambda: ask(f"{base}/readyz")[0] == 200, 15)
         workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
