@@ -16,6 +16,7 @@ logger_class = OneLogger
 worker_class = Worker
 threads = 24
 limit_request_line = 8190  # the most that gunicorn bounds
+sendfile = False  # it would wait for clients
 keepalive = 5
 timeout = 60
 graceful_timeout = 30

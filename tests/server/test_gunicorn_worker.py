@@ -1,33 +1,33 @@
 """The worker class on gunicorn's own: what it overrides is still there and still called, and does what it is for."""
 
+import contextlib
 import inspect
 import os
+import resource
 import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from gunicorn.config import Config
+from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from server.gunicorn_worker import Worker
+from server.gunicorn_worker import ClientSocket, Worker
 from tests.support.answers import ask
+from tests.support.pictures import drawn, vectors
 from tests.support.processes import master, workers
 from tests.support.server import serving, until
-from tests.support.snapshots import snapshot_of, unit
+from tests.support.snapshots import snapshot_of
 
 SIMILAR = "/v1/371/0341/products/p1/similar"
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    snapshot_of(tmp_path, ["p1", "p2"], unit([1.0, 0], [0, 1.0]))
+    snapshot_of(tmp_path, ["p1", "p2"], vectors(1, 2))
     return tmp_path
 
 
@@ -38,12 +38,18 @@ def worker() -> Iterator[Worker]:
     made.tmp.close()
 
 
-def test_gunicorn_has_what_is_overridden(worker: Worker) -> None:
+def test_gunicorn_has_what_is_overridden_and_used(worker: Worker) -> None:
     for method, parameters in (
-        (ThreadWorker.init_process, ["self"]),
+        (ThreadWorker.set_accept_enabled, ["self", "enabled"]),
         (ThreadWorker.accept, ["self", "listener"]),
+        (ThreadWorker.enqueue_req, ["self", "conn"]),
         (ThreadWorker.finish_request, ["self", "conn", "fs"]),
+        (ThreadWorker.murder_keepalived, ["self", "force"]),
+        (ThreadWorker._cap_keepalive, ["self", "deadline"]),
+        (TConn.__init__, ["self", "cfg", "sock", "client", "server"]),
         (TConn.close, ["self", "graceful"]),
+        (Unreader.unread, ["self", "data"]),
+        (Unreader.take_buffered, ["self"]),
     ):
         assert list(inspect.signature(method).parameters) == parameters, method
     assert worker.nr_conns == 0
@@ -52,31 +58,112 @@ def test_gunicorn_has_what_is_overridden(worker: Worker) -> None:
 def test_the_more_connections_a_worker_has_the_later_it_accepts(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slept, accepted = list[float](), list[Any]()
+    slept = list[float]()
     monkeypatch.setattr(time, "sleep", slept.append)
-    monkeypatch.setattr(ThreadWorker, "accept", lambda self, listener: accepted.append(listener))
-    for worker.nr_conns in (0, 1, 3, 5, 1000):
-        worker.accept("listener")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        for worker.nr_conns in (0, 1, 3, 5, 40):
+            worker.accept(listener)
     assert slept == pytest.approx([0, 0.0001, 0.0003, 0.0005, 0.0005])
-    assert accepted == ["listener"] * 5
 
 
-def test_a_goodbye_does_not_hold_the_accepting_thread(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone, closed = threading.Event(), list[bool]()
-    monkeypatch.setattr(ThreadWorker, "init_process", lambda self: None)
-    worker.init_process()
-    worker.nr_conns = 1
+def test_an_answer_that_is_not_read_is_kept_and_sent_later() -> None:
+    ours, theirs = socket.socketpair()
+    sender, answer = ClientSocket.of(ours), bytes(range(256)) * 4096
+    with theirs, sender:
+        start = time.monotonic()
+        sender.sendall(answer[: 1 << 19])
+        sender.sendall(answer[1 << 19 :])
+        assert time.monotonic() - start < 1
+        assert sender.unsent
+        received = bytearray()
+        while len(received) < len(answer):
+            received += theirs.recv(1 << 16)
+            sender.flush()
+        assert received == answer
+        assert not sender.unsent
 
-    def close(graceful: bool) -> None:
-        assert gone.wait(10)
-        closed.append(graceful)
 
-    ended: Future[bool] = Future()
-    ended.set_result(False)
-    worker.finish_request(SimpleNamespace(close=close), ended)
-    assert (worker.nr_conns, closed) == (0, [])
-    gone.set()
-    until(lambda: closed == [True])
+SLOW = {
+    "silent": b"",
+    "drips its head": b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: ",
+    "drips its body": b"POST /v1/371/0341/search HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\nx",
+    "does not read": b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sort", SLOW)
+def test_sixty_slow_clients_take_no_thread_from_others(sort: str, data: Path) -> None:
+    with serving(data) as base:
+        address = ("127.0.0.1", int(base.rpartition(":")[2]))
+        with contextlib.ExitStack() as open_:
+            slow = [open_.enter_context(socket.create_connection(address)) for _ in range(60)]
+            for client in slow:
+                client.sendall(SLOW[sort])
+            until(lambda: ask(f"{base}/healthz")[0] == 200)  # with all of them there
+            start = time.monotonic()
+            assert {ask(base + SIMILAR)[0] for _ in range(5)} == {200}
+            assert time.monotonic() - start < 4  # each of the 24 threads would wait 5 seconds or more
+            assert ask(f"{base}/healthz")[0] == 200
+
+
+@pytest.mark.slow
+def test_more_connections_than_files_end_no_worker(data: Path) -> None:
+    few = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, few[1]))  # the server inherits it
+    try:
+        with serving(data) as base:
+            (worker,) = workers(base)
+            resource.setrlimit(resource.RLIMIT_NOFILE, few)
+            address = ("127.0.0.1", int(base.rpartition(":")[2]))
+            with contextlib.ExitStack() as open_:
+                for _ in range(400):
+                    open_.enter_context(socket.create_connection(address))
+                assert ask(base + SIMILAR)[0] == 200
+            assert workers(base) == [worker]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, few)
+
+
+@pytest.mark.slow
+def test_requests_on_their_way_are_answered_however_they_come(data: Path) -> None:
+    head = f"GET {SIMILAR} HTTP/1.1\r\nHost: x\r\n".encode()
+    with serving(data) as base:
+        address = ("127.0.0.1", int(base.rpartition(":")[2]))
+        with socket.create_connection(address, timeout=10) as client:  # in pieces
+            for piece in (b"\r\n" + head[:10], head[10:], b"\r", b"\n"):
+                client.sendall(piece)
+                time.sleep(0.05)
+            assert client.recv(12) == b"HTTP/1.1 200"
+        with socket.create_connection(address, timeout=10) as client:  # three at once, the last to be closed
+            client.sendall((head + b"\r\n") * 2 + head + b"Connection: close\r\n\r\n")
+            answers = b"".join(iter(lambda: client.recv(1 << 16), b""))
+            assert answers.count(b"HTTP/1.1 200") == 3
+        photo = drawn(1, (64, 64))
+        search = b"POST /v1/371/0341/search?k=1 HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+        with socket.create_connection(address, timeout=10) as client:  # in chunks, and only when told to go on
+            client.sendall(search + b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n")
+            assert client.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            client.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(photo), photo))
+            until(lambda: b"HTTP/1.1 200" in client.recv(1 << 16))
+        with socket.create_connection(address, timeout=10) as client:  # too large, and never sent
+            client.sendall(search + b"Content-Length: 99999999\r\n\r\n")
+            answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+            assert answer.startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.slow
+def test_a_server_that_stops_answers_what_was_sent(data: Path) -> None:
+    with serving(data) as base:
+        address = ("127.0.0.1", int(base.rpartition(":")[2]))
+        waiting = [socket.create_connection(address, timeout=10) for _ in range(20)]
+        for client in waiting:
+            client.sendall(f"GET {SIMILAR} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        os.kill(master(base), signal.SIGTERM)
+        for client in waiting:
+            with client:
+                assert client.recv(12) == b"HTTP/1.1 200"
 
 
 @pytest.mark.slow

@@ -186,14 +186,14 @@ def test_whoever_follows_may_die(bucket: Bucket, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_reload_by_key_and_by_signal(bucket: Bucket, tmp_path: Path) -> None:
-    published(tmp_path, bucket, 0, "sign")
+    published(tmp_path, bucket, 0, "that signs")
     secrets = {"SIMILARITY_ADMIN_KEY": "key é", "SIMILARITY_SIGNING_KEY": "that signs"}
     with server(tmp_path / "a", bucket, **secrets) as (base, process):
         until(lambda: ask(f"{base}/readyz")[0] == 200, 15)
         workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
         published(tmp_path, bucket, 1)  # not signed
         until(lambda: "is not signed" in str(ask(f"{base}/readyz")), 5)
-        two = published(tmp_path, bucket, 1, "sign")
+        two = published(tmp_path, bucket, 1, "that signs")
         assert ask(f"{base}/admin/reload", "POST")[0] == 401
         ring(base, "key é")
         until(lambda: {serves(base) for _ in range(12)} == {two}, 5)  # in every worker
