@@ -23,7 +23,6 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from server.api.photo_body import MAX_BODY
 from server.incoming import MOST_LINE, Incoming, State
-from server.problems import problem
 from server.telemetry.logs import request_id
 
 _STEP, _MOST_STEPS = 0.0001, 5  # seconds for each connection that a worker has
@@ -231,6 +230,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _refuse(self, conn: TConn, status: int, title: str, detail: str) -> None:
         """Answer what no thread will, and close."""
+        from server.problems import problem  # prometheus_client must not be imported before it is told where to count
+
         self._forget(conn)
         request_id.set(token_hex(8))
         answer = problem(status, title, detail)
