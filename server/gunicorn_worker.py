@@ -33,8 +33,6 @@ _MOST_WAITING = 256  # whole requests of a worker
 _HEAD_SECONDS, _SEND_SECONDS, _GOODBYE_SECONDS, _STOP_SECONDS = 10.0, 20.0, 2.0, 2.0
 _SLOWEST = 50_000  # bytes of a body in a second
 _LOOK_SECONDS = 0.5
-
-
 _BUSY = 503, "Service Unavailable", "Very many requests wait already. Send it again in some seconds."
 _LATE = 408, "Request Timeout", "The request did not come in time. Send it faster."
 _REFUSED = {
@@ -88,13 +86,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*arguments)
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._most = max(50, min(_MOST_CONNECTIONS, files - _OTHER_FILES))
-        self.worker_connections = sys.maxsize  # it accepts always, and drops who has waited longest
+        self.worker_connections = sys.maxsize  # it accepts always, and drops the one whose time ends first
         self._deadlines: dict[TConn, float] = {}  # of connections that no thread has
         self._incoming: dict[TConn, Incoming] = {}
         self._held, self._under_way, self._looked = 0, 0, 0.0
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """When the worker stops, take the connections that are made already, and then let no more be made."""
+        """Take the connections that are made already when the worker stops, and then let no more be made."""
         stops = not enabled and not self.alive and self._accepting
         super().set_accept_enabled(enabled)
         for listener in self.sockets if stops else ():

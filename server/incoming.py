@@ -14,7 +14,7 @@ _EXPECTS = re.compile(rb"\r\nexpect:[ \t]*100-continue", re.IGNORECASE)
 
 
 class State(Enum):
-    """What is there of a request."""
+    """The part of a request that is there, or the reason why it is refused."""
 
     HEAD = "not all of its head"
     BODY = "its head, and not all of its body"

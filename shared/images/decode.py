@@ -109,10 +109,8 @@ def _too_heavy(image: Image.Image, needed: int, memory: int) -> Refusal:
 
 def _decoded(image: Image.Image, crop: Crop | None, edge: int) -> Decoded | Refusal:
     """Decode an opened image. Raises what Pillow raises."""
-    if (
-        image.format not in _JPEG
-    ):  # nothing more is known of the others, such as their orientation, before they are read
-        image.load()
+    if image.format not in _JPEG:
+        image.load()  # nothing more is known of the others, such as their orientation, before
     turned = _orientation(image)
     width, height = image.size if turned < 5 else image.size[::-1]
     box = crop.box(width, height) if crop else (0, 0, width, height)

@@ -1,4 +1,4 @@
-"""When a request is whole: heads in pieces, bodies of a length or in chunks, and what has no end."""
+"""The moment at which a request is whole: heads in pieces, bodies of a length or in chunks, and what has no end."""
 
 import pytest
 
