@@ -155,7 +155,7 @@ class Run:
         """The space in which products are compared with each other, if it is another one than that of photos."""
         if not self._config.learned:
             return None, None
-        return choose_product_space(indexed.raw, indexed.groups, indexed.plain, metric, telling)
+        return choose_product_space(indexed.raw, indexed.contents, indexed.groups, indexed.plain, metric, telling)
 
     def calibrate(self, indexed: Indexed, metric: Metric, photos: UserPhotos) -> Calibration:
         """Estimate the quality, and fit the verdicts of photos."""

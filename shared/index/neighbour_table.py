@@ -1,8 +1,8 @@
 """The neighbour table: each product's nearest products, by matrix products in blocks. Pure numpy, but for its two
 files.
 
-A product is searched by the mean direction of its images, so that they vote together and no single odd image decides.
-Its similarity to another is the cosine of that with the other's best image.
+Each image of a product asks for itself. The similarity of two products is the cosine of their best pair of images: a
+front is compared with a front, a back with a back. Of very many images the first `ASKING` ask.
 
     neighbours.rows.npy    int32 (products, k): the best image of each near product, nearest first
     neighbours.scores.npy  float32 (products, k): its score, rounded to `DIGITS`
@@ -18,10 +18,11 @@ from shared.errors import SnapshotError
 from shared.index.row_groups import RowGroups
 from shared.storage.arrays import read_array, write_array
 from shared.vectors.kmeans import centres, nearest_centre, reach
-from shared.vectors.top_k import best_products
+from shared.vectors.top_k import DIGITS, best_products
 from shared.vectors.unit import Vectors, normalise, usable
 
 KEPT = 100
+ASKING = 16
 EXACT_WORK = 2e13  # multiplications: about five minutes on two cores
 _BLOCK_BYTES = 64 * 1024 * 1024
 # With inverted lists: the recall to reach, among how many first hits, and of how many products it is measured.
@@ -50,73 +51,103 @@ def build_neighbour_table(
     k = min(kept, products - 1)
     if k <= 0:
         return NeighbourTable(np.zeros((products, 0), np.int32), np.zeros((products, 0), np.float32))
-    catalog = _Catalog.of(vectors, groups)
+    catalog = _Catalog(vectors, groups, groups.owners)
     if products * vectors.size <= exact_work:
-        return NeighbourTable(*catalog.nearest(np.arange(products), k))
+        return NeighbourTable(*catalog.nearest(catalog.asking, k))
     return _by_cells(catalog, k)
 
 
-def mean_directions(vectors: Vectors, starts: NDArray[np.int32]) -> Vectors:
-    """The vector that each product is searched by `(products, d)`: the mean of its unit vectors, scaled to length 1.
-
-    Where they cancel out, its first one.
-    """
-    mine = vectors[starts[0] : starts[-1]]
-    means = normalise(np.add.reduceat(mine, starts[:-1] - starts[0], axis=0))
-    return np.where(usable(means)[:, None], means, mine[starts[:-1] - starts[0]])
+def mean_directions(vectors: Vectors, groups: RowGroups) -> Vectors:
+    """The mean of each product's unit vectors, scaled to length 1: `(products, d)`. Where they cancel out, its first
+    one."""
+    found, some = np.empty((groups.count, vectors.shape[1]), np.float32), 1 << 15
+    for first in range(0, groups.count, some):
+        starts = groups.starts[first : first + some + 1]
+        mine, begins = vectors[starts[0] : starts[-1]], starts[:-1] - starts[0]
+        means = normalise(np.add.reduceat(mine, begins, axis=0))
+        found[first : first + some] = np.where(usable(means)[:, None], means, mine[begins])
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Catalog:
-    """Vectors `(rows, d)`, the product of each `(rows,)`, and the vector that each product is searched by `(products,
-    d)`."""
+    """Vectors `(rows, d)`, whose they are, and the product of each row."""
 
     vectors: Vectors
+    groups: RowGroups
     owners: NDArray[np.int64]
-    means: Vectors
 
-    @classmethod
-    def of(cls, vectors: Vectors, groups: RowGroups) -> "_Catalog":
-        starts, some = groups.starts, 1 << 15
-        means = [mean_directions(vectors, starts[first : first + some + 1]) for first in range(0, groups.count, some)]
-        return cls(vectors, groups.owners, np.concatenate(means))
+    @property
+    def asking(self) -> NDArray[np.int64]:
+        """The rows of the images that ask."""
+        return np.flatnonzero(np.arange(len(self.owners)) - self.groups.first[self.owners] < ASKING)
 
     def nearest(
-        self, asked: NDArray[np.int64], k: int, near: NDArray[np.int64] | slice = slice(None)
+        self, asking: NDArray[np.int64], k: int, near: NDArray[np.int64] | slice = slice(None)
     ) -> tuple[NDArray[np.int32], Vectors]:
-        """The `k` best other products of each of the `asked` ones, among the rows `near`: the row of their best image,
-        and its score."""
-        vectors, owners, numbers = self.vectors[near], self.owners[near], np.arange(len(self.owners), dtype=np.int32)
+        """The `k` best other products of each product that has one of the rows `asking`, among the rows `near`: the row
+        of the best image, and its score."""
+        vectors, owners = self.vectors[near], self.owners[near]
+        numbers = np.arange(len(self.vectors), dtype=np.int32)[near]
+        asked, begins = np.unique(self.owners[asking], return_index=True)
+        ends = np.append(begins[1:], len(asking))
         rows, scores = np.empty((len(asked), k), np.int32), np.empty((len(asked), k), np.float32)
-        images = len(self.vectors) / len(self.means)
+        images = len(self.vectors) / self.groups.count
         likely = round((k + 1) * (1.5 * images - 0.5))  # images of one product often stand together
-        block = max(1, _BLOCK_BYTES // (4 * len(vectors)))
-        for at in (slice(first, first + block) for first in range(0, len(asked), block)):
-            found, scores[at] = best_products(self.means[asked[at]] @ vectors.T, owners, asked[at], k, likely)
-            rows[at] = numbers[near][found]
+        block = max(1, _BLOCK_BYTES // (4 * len(vectors)))  # images that ask at once
+        for at in np.split(np.arange(len(asked)), np.flatnonzero(np.diff(ends // block)) + 1):
+            first = begins[at[0]]
+            likeness = self.vectors[asking[first : ends[at[-1]]]] @ vectors.T
+            if len(likeness) > len(at):
+                likeness = np.maximum.reduceat(likeness, begins[at] - first, axis=0)
+            found, scores[at] = best_products(likeness, owners, asked[at], k, likely)
+            rows[at] = numbers[found]
         return rows, scores
 
 
 def _by_cells(catalog: _Catalog, k: int) -> NeighbourTable:
-    """Build the table by inverted lists, as many as each has vectors."""
-    products = len(catalog.means)
+    """Build the table by inverted lists, as many as each has vectors. An image asks in the lists around its own."""
+    groups, owners = catalog.groups, catalog.owners
     middles = centres(catalog.vectors, round(len(catalog.vectors) ** 0.5))
-    places, asking = nearest_centre(catalog.vectors, middles), nearest_centre(catalog.means, middles)
-    sample = np.sort(np.random.default_rng(0).permutation(products)[:_SAMPLE])
+    places = nearest_centre(catalog.vectors, middles)
+    sample = groups.first[np.sort(np.random.default_rng(0).permutation(groups.count)[:_SAMPLE])].astype(np.int64)
     right, _ = catalog.nearest(sample, min(k, _DEPTH))
-    visited, recall = reach(middles[asking[sample]], middles, places[right], _RECALL)
+    visited, recall = reach(middles[places[sample]], middles, places[right], _RECALL)
     around = np.argsort(-(middles @ middles.T), axis=1, kind="stable")
-    rows, scores = np.empty((products, k), np.int32), np.empty((products, k), np.float32)
-    for cell in np.unique(asking):
+    rows, scores = np.zeros((groups.count, k), np.int32), np.full((groups.count, k), -np.inf, np.float32)
+    asking = catalog.asking
+    for cell in np.unique(places[asking]):
         cells = visited
         while True:
             near = np.flatnonzero(np.isin(places, around[cell, :cells]))
-            if len(np.unique(catalog.owners[near])) > k:
+            if len(np.unique(owners[near])) > k:
                 break
             cells *= 2
-        asked = np.flatnonzero(asking == cell)
-        rows[asked], scores[asked] = catalog.nearest(asked, k, near)
+        images = asking[places[asking] == cell]
+        asked, found = np.unique(owners[images]), catalog.nearest(images, k, near)
+        rows[asked], scores[asked] = _merged((rows[asked], scores[asked]), found, groups)
+    for product in range(groups.count):  # an image whose lists lacked a row may be nearer to it
+        own = catalog.vectors[groups.rows(product)[:ASKING]]
+        exact = (own @ catalog.vectors[rows[product]].T).max(axis=0).round(DIGITS)
+        order = np.lexsort((rows[product], -exact))
+        rows[product], scores[product] = rows[product][order], exact[order]
     return NeighbourTable(rows, scores, recall)
+
+
+def _merged(
+    one: tuple[NDArray[np.int32], Vectors], other: tuple[NDArray[np.int32], Vectors], groups: RowGroups
+) -> tuple[NDArray[np.int32], Vectors]:
+    """Merge two tables of the same products, `(n, k)` each: each near product once, by its better row."""
+    rows, scores = np.concatenate([one[0], other[0]], axis=1), np.concatenate([one[1], other[1]], axis=1)
+    order = np.lexsort((rows, -scores))
+    rows, scores = np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    owners = groups.owners_of(rows)
+    grouped = np.argsort(owners, axis=1, kind="stable")
+    owners = np.take_along_axis(owners, grouped, axis=1)
+    again = np.zeros(rows.shape, bool)
+    np.put_along_axis(again, grouped[:, 1:], owners[:, 1:] == owners[:, :-1], axis=1)
+    kept = np.argsort(again, axis=1, kind="stable")[:, : one[0].shape[1]]
+    return np.take_along_axis(rows, kept, axis=1), np.take_along_axis(scores, kept, axis=1)
 
 
 def write_neighbour_table(neighbours: NeighbourTable, folder: Path) -> None:

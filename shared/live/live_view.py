@@ -63,7 +63,7 @@ class LiveView(SnapshotView):
             if number is not None and number != product and number not in blocked and not self.hidden[number]:
                 images = self.products.images(number)
                 theirs = self.product_store.vectors(images.start, images.stop)
-                scores = (self.query_vector(product) @ theirs.T)[0].round(DIGITS)
+                scores = (self.query_vectors(product) @ theirs.T).max(axis=0).round(DIGITS)
                 first[number] = images[int(scores.argmax())], float(scores.max())
         rows = np.array([row for row, _ in first.values()], np.int64)
         scores = np.array([score for _, score in first.values()], np.float32)
@@ -79,7 +79,7 @@ class LiveView(SnapshotView):
         if self.changes.added:
             # A product that the table lacks scores at most this, and stands before the added ones.
             floor = -np.inf if whole else scores[-1]
-            own = (self.query_vector(product) @ self.product_store.added.T)[0].round(DIGITS)
+            own = (self.query_vectors(product) @ self.product_store.added.T).max(axis=0).round(DIGITS)
             sure = np.flatnonzero(own > floor)
             own, added = best_of_each(own[sure], base.rows + sure, self.products.owners(base.rows + sure))
             rows, scores = np.concatenate([rows, added]), np.concatenate([scores, own])

@@ -42,7 +42,7 @@ class _Candidate:
 
     @classmethod
     def of(cls, view: SnapshotView, query: Query) -> "_Candidate":
-        near = nearest_to(view, view.store, query.vector, 1, TEN, QueryKind.MIXED, frozenset())
+        near = nearest_to(view, view.store, query.vectors, 1, TEN, QueryKind.MIXED, frozenset())
         if not len(near.rows):
             return cls(query, -1.0, -1)
         return cls(query, float(evidence(near.scores)[0]), int(view.products.owners(near.rows[:1])[0]))

@@ -7,6 +7,8 @@ import numpy as np
 
 from shared.errors import BadQuestion
 from shared.images.crop import Crop
+from shared.index.neighbour_table import mean_directions
+from shared.index.row_groups import RowGroups
 from shared.search.hits import Hit
 from shared.snapshot.verdicts import QueryKind
 from shared.snapshot.view import SnapshotView, Space
@@ -27,10 +29,11 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A unit vector `(1, d)` of a `space` to search by, and its parts. `products`: the numbers of the products in the
-    query, which are no hits. `window`: the part of a photo that it is of; None for the whole."""
+    """The unit vectors `(n, d)` of a `space` to search by, any of which a hit may be near; and the parts. `products`:
+    the numbers of the products in the query, which are no hits. `window`: the part of a photo that it is of; None for
+    the whole."""
 
-    vector: Vectors
+    vectors: Vectors
     parts: Callable[[], Parts]
     kind: QueryKind = QueryKind.MIXED
     products: frozenset[int] = frozenset()
@@ -52,7 +55,7 @@ class Explanation:
 
 
 def product_query(view: SnapshotView, product_id: str, space: Space = Space.PRODUCTS) -> Query:
-    """Build a query from a product: the mean direction of its images. Raises `UnknownProduct`."""
+    """Build a query from a product: each of its images. Raises `UnknownProduct`."""
     number = view.number(product_id)
     images = view.products.images(number)
 
@@ -60,7 +63,7 @@ def product_query(view: SnapshotView, product_id: str, space: Space = Space.PROD
         names = [view.products.image(row).image_id for row in images]
         return Parts(names, view.store_of(space).vectors(images.start, images.stop))
 
-    return Query(view.query_vector(number, space), parts, QueryKind.PRODUCT, frozenset({number}), space)
+    return Query(view.query_vectors(number, space), parts, QueryKind.PRODUCT, frozenset({number}), space)
 
 
 def mixed_query(
@@ -81,7 +84,7 @@ def mixed_query(
         raise BadQuestion("What is liked and what is not cancel each other out. Give other examples or weights.")
 
     def parts() -> Parts:
-        return Parts([name for name, _, _ in positive], np.concatenate([query.vector for _, query, _ in positive]))
+        return Parts([name for name, _, _ in positive], _middles(positive))
 
     products = frozenset[int]().union(*(query.products for _, query, _ in (*positive, *negative)))
     return Query(vector, parts, QueryKind.MIXED, products, positive[0][1].space)
@@ -91,7 +94,14 @@ def _mean(examples: Sequence[tuple[str, Query, float]]) -> Vectors:
     if not examples:
         return np.zeros((1, 1), np.float32)
     weights = np.array([weight for _, _, weight in examples])
-    return np.average(np.concatenate([query.vector for _, query, _ in examples]), axis=0, weights=weights)[None]
+    return np.average(_middles(examples), axis=0, weights=weights)[None]
+
+
+def _middles(examples: Sequence[tuple[str, Query, float]]) -> Vectors:
+    """The mean direction of each example's vectors: `(examples, d)`."""
+    queries = [query.vectors for _, query, _ in examples]
+    sizes = np.cumsum([0, *map(len, queries)], dtype=np.int32)
+    return mean_directions(np.concatenate(queries), RowGroups(sizes))
 
 
 def explain(view: SnapshotView, hits: Iterable[Hit], query: Query) -> list[Explanation]:

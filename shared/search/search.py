@@ -58,7 +58,7 @@ def similar_to_photo(view: SnapshotView, embedder: Embedder, photo: bytes, param
 def similar_to_query(view: SnapshotView, query: Query, params: SearchParams = TEN) -> list[Hit]:
     """Find the products that look most like a query of any kind."""
     asked = next(iter(query.products)) if query.kind is QueryKind.PRODUCT and query.products else None
-    return similar_to_vectors(view, query.vector, params, query.kind, query.products, query.space, asked)
+    return similar_to_vectors(view, query.vectors, params, query.kind, query.products, query.space, asked)
 
 
 @stage("search")
@@ -106,8 +106,8 @@ def _near_product(
     """
     apart = without | {product}
     if params.rearranged or params.filter:
-        query = view.query_vector(product)
-        return similar_to_vectors(view, query, params, QueryKind.PRODUCT, apart, Space.PRODUCTS, product)
+        queries = view.query_vectors(product)
+        return similar_to_vectors(view, queries, params, QueryKind.PRODUCT, apart, Space.PRODUCTS, product)
     owners = view.products.owners(near.rows)
     known = near.where(~np.isin(owners, numbers_of(view, params.exclude)))
     ranking = alike_enough(view, known, params, QueryKind.PRODUCT)
@@ -117,8 +117,8 @@ def _near_product(
     count, least = len(hits), hits[-1].score if hits else 1.0
     beyond = replace(params, k=params.last - count, offset=0)
     apart = apart.union(owners.tolist())
-    query = view.query_vector(product)
-    hits += similar_to_vectors(view, query, beyond, QueryKind.PRODUCT, apart, Space.PRODUCTS, product)
+    queries = view.query_vectors(product)
+    hits += similar_to_vectors(view, queries, beyond, QueryKind.PRODUCT, apart, Space.PRODUCTS, product)
     return [
         hit._replace(rank=rank, score=min(hit.score, least) if rank > count else hit.score)
         for rank, hit in _page(hits, params)

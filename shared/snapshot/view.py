@@ -16,7 +16,7 @@ from shared.index.columns import Columns
 from shared.index.duplicates import Duplicates
 from shared.index.filters import Filter
 from shared.index.listing import Listing
-from shared.index.neighbour_table import mean_directions
+from shared.index.neighbour_table import ASKING
 from shared.index.product_table import ProductTable
 from shared.index.vector_store import VectorStore
 from shared.snapshot.manifest import Manifest
@@ -123,11 +123,10 @@ class SnapshotView(ABC):
         """The vectors of all rows in that space."""
         return self.product_store if space is Space.PRODUCTS else self.store
 
-    def query_vector(self, product: int, space: Space = Space.PRODUCTS) -> Vectors:
-        """The mean direction of a product's images, which it is searched by: a unit vector `(1, d)`."""
-        images = self.products.images(product)
-        mine = self.store_of(space).vectors(images.start, images.stop)
-        return mean_directions(mine, np.array([0, len(mine)], np.int32))
+    def query_vectors(self, product: int, space: Space = Space.PRODUCTS) -> Vectors:
+        """The vectors that a product is searched by, each for itself: those of its first `ASKING` images, `(n, d)`."""
+        images = self.products.images(product)[:ASKING]
+        return self.store_of(space).vectors(images.start, images.stop)
 
     def load_embedder(self, runtime: Runtime | None = None) -> Embedder:
         """The network that made its vectors. Raises as `open_embedder` does."""

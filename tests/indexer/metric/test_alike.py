@@ -35,6 +35,11 @@ def telling(rows: list[dict[str, str]], groups: RowGroups) -> list[Column]:
     return telling_columns(columns_of(rows), groups)
 
 
+def contents(raw: Vectors) -> list[str]:
+    """A content hash for each row, no two the same."""
+    return [str(row) for row in range(len(raw))]
+
+
 def same_kind(vectors: Vectors, groups: RowGroups) -> float:
     """The share of the 10 nearest other products that are of the same kind."""
     nearest = groups.owners_of(build_neighbour_table(vectors, groups, kept=10).rows)
@@ -45,15 +50,45 @@ def same_kind(vectors: Vectors, groups: RowGroups) -> float:
 def test_columns_that_repeat_choose_a_space_that_is_better_by_them(seed: int) -> None:
     raw, groups, rows = shop(seed)
     space, part = choose_product_space(
-        raw, groups, raw.shape[1], Metric.plain(raw, raw.shape[1]), telling(rows, groups)
+        raw, contents(raw), groups, raw.shape[1], Metric.plain(raw, raw.shape[1]), telling(rows, groups)
     )
     assert space
     assert part.columns == ("kind",)  # neither codes, which do not repeat, nor numbers
-    assert part.space == "centred"
-    assert part.judged["centred"] > part.judged["plain"]
-    assert same_kind(space.vectors, groups) > same_kind(normalise(raw), groups)
+    assert part.space == "centred, with neighbours"
+    assert part.judged[part.space] > part.judged["centred"] > part.judged["plain"]
+    own = space.vectors[:, : raw.shape[1]]
+    assert same_kind(space.vectors, groups) > same_kind(normalise(own), groups) > same_kind(normalise(raw), groups)
+
+
+def test_a_product_that_is_new_finds_its_kind_in_a_space_with_neighbours() -> None:
+    raw, groups, rows = shop(0)
+    space, _ = choose_product_space(
+        raw, contents(raw), groups, raw.shape[1], Metric.plain(raw, raw.shape[1]), telling(rows, groups)
+    )
+    assert space
     assert space.projection
-    assert np.allclose(space.projection.images(raw), space.vectors, atol=1e-5)
+    unseen, _, _ = shop(0)
+    noise = np.random.default_rng(9).normal(size=(len(unseen), 24)).astype(np.float32)
+    unseen[:, :24] += 0.7 * noise
+    placed = space.projection.images(unseen)
+    nearest = groups.owners_of(np.argsort(-(placed @ space.vectors.T), axis=1)[:, :20])
+    assert (nearest // EACH == groups.owners[:, None] // EACH).mean() > 0.8
+
+
+def test_a_picture_that_several_products_show_says_nothing_of_one() -> None:
+    """One product of each kind shows the same size chart."""
+    raw, groups, rows = shop(2)
+    charted = np.arange(1, len(raw), 2 * EACH)  # a second picture of each kind's first product
+    raw[charted] = 5
+    products, metric = groups.owners[charted], Metric.plain(raw, raw.shape[1])
+    right = []
+    for shown in (["chart" if row in charted else str(row) for row in range(len(raw))], contents(raw)):
+        space, _ = choose_product_space(raw, shown, groups, raw.shape[1], metric, telling(rows, groups))
+        assert space
+        first = groups.owners_of(build_neighbour_table(space.vectors, groups, kept=1).rows[products, 0])
+        right.append((first // EACH == products // EACH).mean())
+    assert right[0] > 0.8
+    assert right[1] < 0.3
 
 
 def test_where_plain_vectors_are_best_by_the_columns_they_stay() -> None:
@@ -62,25 +97,25 @@ def test_where_plain_vectors_are_best_by_the_columns_they_stay() -> None:
     raw = np.abs(np.eye(KINDS, 32)[kinds] + 0.01 * rng.normal(size=(len(kinds), 32))).astype(np.float32)
     rows = [{"kind": f"k{kind}"} for kind in kinds]
     groups = RowGroups.of(map(str, range(len(raw))))
-    space, part = choose_product_space(raw, groups, 32, Metric.plain(raw, 32), telling(rows, groups))
+    space, part = choose_product_space(raw, contents(raw), groups, 32, Metric.plain(raw, 32), telling(rows, groups))
     assert (space, part.space) == (None, "plain")  # it is the metric's own
 
 
-def test_without_a_telling_column_it_is_rooted_and_centred_and_what_was_learned_stays_with_photos() -> None:
+def test_without_a_telling_column_it_is_with_neighbours_and_what_was_learned_stays_with_photos() -> None:
     raw, groups, _ = shop(4)
     metric = learn(raw, groups.owners, raw.shape[1])
-    space, part = choose_product_space(raw, groups, raw.shape[1], metric, [])
+    space, part = choose_product_space(raw, contents(raw), groups, raw.shape[1], metric, [])
     assert space
-    assert (part.space, part.columns, part.judged) == ("centred", (), {})
-    assert space.vectors.shape == raw.shape
+    assert (part.space, part.columns, part.judged) == ("centred, with neighbours", (), {})
+    assert space.vectors.shape == (len(raw), 2 * raw.shape[1])
 
 
 @pytest.mark.parametrize("count", [1, 2, 19, 60])
 def test_pictures_that_are_the_mean_of_all_keep_a_direction_and_few_stay_plain(count: int) -> None:
     raw = np.ones((count, 8), np.float32)
     groups = RowGroups.of(map(str, range(count)))
-    space, part = choose_product_space(raw, groups, 8, Metric.plain(raw, 8), [])
-    assert part.space == ("plain" if count < 20 else "centred")
+    space, part = choose_product_space(raw, contents(raw), groups, 8, Metric.plain(raw, 8), [])
+    assert part.space == ("plain" if count < 20 else "centred, with neighbours")
     assert space is None if count < 20 else space and usable(space.vectors).all()
 
 

