@@ -176,7 +176,7 @@ class Run:
         """Fit the verdicts between products."""
         verdicts = fit_product_verdicts(
             indexed,
-            space or ProductSpace(metric.projection, metric.vectors),
+            space or ProductSpace(metric.projection, metric.vectors, metric.vectors.shape[1]),
             neighbours,
             duplicates,
             Photos(self._embedder, self._cache, several=False),

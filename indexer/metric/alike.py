@@ -45,18 +45,19 @@ class _Spaces:
 
     @property
     def plain(self) -> ProductSpace:
-        return ProductSpace(None, self.images.plain)
+        return ProductSpace(None, self.images.plain, self.images.width)
 
     @cached_property
     def centred(self) -> ProductSpace:
-        return ProductSpace(*fit(self.images, self.groups.owners, None, Recipe(centre=True), smaller=True))
+        projection, vectors = fit(self.images, self.groups.owners, None, Recipe(centre=True), smaller=True)
+        return ProductSpace(projection, vectors, vectors.shape[1])
 
     @property
     def with_neighbours(self) -> ProductSpace:
         vectors = self.centred.vectors
         products = _with_neighbours(mean_directions(vectors, self.groups))[self.groups.owners]
         blocks = self.centred.projection.blocks if self.centred.projection else ()
-        return ProductSpace(Projection(blocks * 2), joined([vectors, products]))
+        return ProductSpace(Projection(blocks * 2), joined([vectors, products]), vectors.shape[1])
 
 
 def choose_product_space(

@@ -123,7 +123,9 @@ def _likeness(
         if raw is not None:
             query: Vectors = space.projection.images(raw) if space.projection else normalise(raw[:, : indexed.plain])
             rows = groups.rows(product)
-            found.append(float((query @ space.vectors[rows.start : rows.stop].T).max()))
+            vectors = space.vectors[rows.start : rows.stop]
+            query[:, space.own :] = vectors[:1, space.own :]  # a variant's neighbours are those of the product
+            found.append(float((query @ vectors.T).max()))
     return np.array(found, np.float32)
 
 

@@ -36,10 +36,11 @@ from shared.vectors.unit import Vectors
 @dataclass(frozen=True, slots=True)
 class ProductSpace:
     """The rows' unit vectors `(n, k)` in the space in which products are compared, and the map into it, None where that
-    is the network's own."""
+    is the network's own. The first `own` values are of the image itself, others behind them of its whole product."""
 
     projection: Projection | None
     vectors: Vectors
+    own: int
 
 
 @dataclass(frozen=True, slots=True)

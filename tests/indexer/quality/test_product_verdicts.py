@@ -43,7 +43,7 @@ def fitted(raw: Vectors, styles: list[str], duplicates: Duplicates | None = None
     near = build_neighbour_table(vectors, indexed.groups)
     verdicts = fit_product_verdicts(
         indexed,
-        ProductSpace(None, vectors),
+        ProductSpace(None, vectors, vectors.shape[1]),
         near,
         duplicates or Duplicates.of(()),
         Recoloured(raw, 0.02),

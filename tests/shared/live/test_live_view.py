@@ -104,7 +104,7 @@ def snapshot(data: Path, products: dict[str, np.ndarray], *, apart: bool = False
         return snapshot_of(data, names, raw)
     turned = np.linalg.qr(np.random.default_rng(5).normal(size=(4, 4)))[0].astype(np.float32)
     projection = Projection((Block(0, np.zeros((2, 4), np.float32), turned * np.float32([1, 2, 3, 4])),))
-    space = ProductSpace(None, normalise(raw))
+    space = ProductSpace(None, normalise(raw), raw.shape[1])
     return snapshot_of(data, names, projection.images(raw), projection=projection, space=space)
 
 
