@@ -20,6 +20,7 @@ from indexer.catalog.parsing import parse_catalog
 from indexer.ingest.cache import Cache, read_file
 from indexer.metric.choose import folds, sample, several, without_photos
 from indexer.progress import Bar
+from indexer.quality.compare import show_changes
 from indexer.quality.evaluate_products import alike_outcomes, alike_page, measure_alike
 from indexer.quality.simulated_photo import photographed
 from shared.embedding.embedder import Embedder
@@ -85,8 +86,8 @@ METRICS: dict[str, Callable[[Outcome], float]] = {
 def measure_snapshots(
     data: Path, partition: Partition, photos: Path | None, alike: Sequence[str], against: str | None, to: Console
 ) -> None:
-    """Measure the current snapshot, and another beside it; print tables, write JSON and pages of pictures. `alike` are
-    the columns that say which products are alike, if they are not to be found.
+    """Measure the current snapshot, and another beside it; print tables, write JSON and pages of pictures, of what
+    changed too. `alike` are the columns that say which products are alike, if they are not to be found.
 
     Raises `ConfigError` where there is nothing to ask.
     """
@@ -127,6 +128,8 @@ def measure_snapshots(
     else:
         to.print("No column says which products are alike: name some that do, as in ALIKE=category,style.")
     to.print(f"As pictures: {pages}; as JSON: {folder / 'metrics.json'}", soft_wrap=True)
+    if against:
+        show_changes(data, partition, against, to)
 
 
 def labelled_queries(path: Path) -> list[Query]:

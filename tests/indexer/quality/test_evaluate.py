@@ -80,11 +80,14 @@ def test_the_command_measures_labelled_and_simulated_photos(tmp_path: Path) -> N
     page = (folder / "index.html").read_text()
     assert page.count('class="asked') == 13
     assert 'src=""' not in page
-    snapshots = (tmp_path / "data" / "snapshots" / "371" / "0341").glob("20*")
-    done = indexer("evaluate", *where, "--against", next(snapshots).name)
+    before = next((tmp_path / "data" / "snapshots" / "371" / "0341").glob("20*")).name
+    assert indexer(*where, *template, "--model", "colour_grid", "--metric", "plain", "--force").returncode == 0
+    done = indexer("evaluate", *where, "--against", before)
     assert done.returncode == 0, done.stderr
     assert "simulated" in done.stdout
     assert (folder / "against.html").exists()
+    assert f"{before} -> " in done.stdout
+    assert (tmp_path / "data" / "changes" / "371" / "0341" / "index.html").exists()
 
 
 @pytest.mark.slow
