@@ -28,6 +28,7 @@ from indexer.quality.evaluate import measure_snapshots
 from indexer.release.commands import Shipping
 from indexer.run import index as run_index
 from shared import command_line
+from shared.audit import audited
 from shared.embedding.package_weights import install_weights
 from shared.partition import Partition
 from shared.snapshot.reader import Snapshot
@@ -44,7 +45,9 @@ def main() -> None:
 @index_options
 def index(**options: Any) -> None:
     """Read the catalog, fetch and embed its images, write a snapshot and make it the one that serves."""
-    run_index(config(**options), _console)
+    job = config(**options)
+    with audited(job.data, "index", job.partition) as what:
+        what["snapshot"] = run_index(job, _console)
 
 
 @main.command()

@@ -28,6 +28,7 @@ from server.fetching.photos import Fetch
 from server.inference.networks import Networks
 from server.inference.photo_queue import PhotoQueue
 from server.middleware.api_keys import Keys
+from server.middleware.audit import Audit
 from server.middleware.auth import Auth
 from server.middleware.caching import WORTH_COMPRESSING, Caching
 from server.middleware.cors import Cors
@@ -156,6 +157,7 @@ def _add_middleware(app: Flask, snapshots: Snapshots, config: ServerConfig, proc
     wsgi = app.wsgi_app
     if not traces_wanted():  # which are of requests that Flask answers
         wsgi = FastPath(wsgi, partial(like_product, snapshots))
+    wsgi = Audit(wsgi, config.data)
     if config.rate:
         wsgi = RateLimits(wsgi, config.rate, processes.rates if processes else None)
     wsgi = Auth(wsgi, Keys(config.keys, config.admin_key), Routes(app.url_map, app.view_functions).role_of)

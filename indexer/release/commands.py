@@ -10,6 +10,7 @@ from rich.table import Table
 
 from indexer.progress import Bar
 from indexer.release.ship import ship
+from shared.audit import audited
 from shared.depot.depot import DepotPartition
 from shared.depot.publish import publish
 from shared.depot.pull import pull
@@ -43,7 +44,8 @@ class Shipping:
     def publish(self, console: Console) -> None:
         """Make this host's current snapshot the depot's."""
         bucket = self._given_bucket()
-        published = publish(self.here, bucket, key=self.signing_key, meter=_meter)
+        with audited(self.data, "publish", self.partition, {"depot": bucket.uri}) as what:
+            published = what["snapshot"] = publish(self.here, bucket, key=self.signing_key, meter=_meter)
         console.print(f"Snapshot {published} of {self.partition} is current in {bucket.uri}", soft_wrap=True)
         try:
             for forgotten in DepotPartition(bucket, self.partition).keep_newest(self.keep):
@@ -54,7 +56,8 @@ class Shipping:
     def pull(self, console: Console) -> None:
         """Make the depot's current snapshot this host's."""
         bucket = self._given_bucket()
-        pulled = pull(self.here, bucket, key=self.signing_key, meter=_meter)
+        with audited(self.data, "pull", self.partition, {"depot": bucket.uri}) as what:
+            pulled = what["snapshot"] = pull(self.here, bucket, key=self.signing_key, meter=_meter)
         console.print(f"Snapshot {pulled} of {self.partition} from {bucket.uri} is current here", soft_wrap=True)
         try:
             self.here.keep_newest(self.keep)
@@ -63,17 +66,17 @@ class Shipping:
 
     def rollback(self, console: Console, to: str | None) -> None:
         """Make the snapshot `to`, or the one before, current again: in the depot if one is given, else here."""
-        if self.depot:
-            where = self.depot
-            chosen = DepotPartition(open_bucket(where), self.partition).go_back(to, self.signing_key)
-        else:
-            where = f"{self.data}"
-            chosen = self.here.go_back(to, self.signing_key)
+        with audited(self.data, "rollback", self.partition, {"depot": self.depot}) as what:
+            there = DepotPartition(open_bucket(self.depot), self.partition) if self.depot else self.here
+            chosen = what["snapshot"] = there.go_back(to, self.signing_key)
+        if not self.depot:
             for other in self.here.ids():
                 if other != chosen and not wait_until_free(self.here.snapshot(other), _PATIENCE):
                     told = f"A server here still answers from {other}: its log and /readyz say why."
                     console.print(told, style="yellow", soft_wrap=True)
-        console.print(f"Snapshot {chosen} of {self.partition} is current again in {where}", soft_wrap=True)
+        console.print(
+            f"Snapshot {chosen} of {self.partition} is current again in {self.depot or self.data}", soft_wrap=True
+        )
 
     def table(self) -> Table:
         """List all snapshots of the partition, newest first: those of this host and, if one is given, of the depot."""
@@ -106,7 +109,8 @@ class Shipping:
 
     def ship(self, console: Console, host: str, ssh: str) -> None:
         """Make this host's current snapshot another host's."""
-        name = ship(self.here, host, ssh, self.keep, self.signing_key)
+        with audited(self.data, "ship", self.partition, {"host": host}) as what:
+            name = what["snapshot"] = ship(self.here, host, ssh, self.keep, self.signing_key)
         console.print(f"Snapshot {name} of {self.partition} is current in {host}", soft_wrap=True)
 
     def _given_bucket(self) -> Bucket:

@@ -15,6 +15,7 @@ from server.api.requests import PartitionPath, ProductPath
 from server.api.responses import model_answer
 from server.api.uploads import LONGEST_ID, Id, PutProduct, product_of
 from server.fetching.catalog_images import CatalogImages
+from server.middleware.audit import tell
 from server.middleware.routes import require
 from server.serving.live_changes import raw_vectors
 from server.serving.snapshots import Snapshots
@@ -155,6 +156,7 @@ def _add_availability(app: OpenAPI, snapshots: Snapshots) -> None:
     def put_availability(path: PartitionPath, body: Unavailable) -> Response:
         """These and no others are out of stock"""
         snapshot = snapshots.get(path.partition)
+        tell(request.environ, path.partition, unavailable=body.unavailable)
         change = snapshots.journal(snapshot).set_available(body.unavailable)
         return model_answer(ListKept(change=change, unknown=_unknown(snapshot, body.unavailable)))
 
@@ -163,6 +165,7 @@ def _add_availability(app: OpenAPI, snapshots: Snapshots) -> None:
     def patch_availability(path: PartitionPath, body: Availability) -> Response:
         """These are out of stock, too, and those no longer"""
         snapshot = snapshots.get(path.partition)
+        tell(request.environ, path.partition, unavailable=body.unavailable, available=body.available)
         change = snapshots.journal(snapshot).set_available(body.unavailable, body.available)
         return model_answer(ListKept(change=change, unknown=_unknown(snapshot, body.unavailable)))
 
@@ -182,6 +185,7 @@ def _add_pins(app: OpenAPI, snapshots: Snapshots) -> None:
         """Pin these, and block those"""
         snapshot, product_id = snapshots.get(path.partition), _checked_id(path)
         pins = Pins(tuple(dict.fromkeys(body.pinned)), tuple(dict.fromkeys(body.blocked)))
+        tell(request.environ, path.partition, product_id=product_id, pinned=pins.pinned, blocked=pins.blocked)
         change = snapshots.journal(snapshot).pin(product_id, pins)
         return model_answer(
             ListKept(change=change, unknown=_unknown(snapshot, [product_id, *pins.pinned, *pins.blocked]))
@@ -191,8 +195,9 @@ def _add_pins(app: OpenAPI, snapshots: Snapshots) -> None:
     @require("admin")
     def delete_pins(path: ProductPath) -> Response:
         """Pin and block nothing"""
-        journal = snapshots.journal(snapshots.get(path.partition))
-        return model_answer(Kept(change=journal.pin(_checked_id(path), Pins())))
+        journal, product_id = snapshots.journal(snapshots.get(path.partition)), _checked_id(path)
+        tell(request.environ, path.partition, product_id=product_id)
+        return model_answer(Kept(change=journal.pin(product_id, Pins())))
 
 
 def _add_products(app: OpenAPI, snapshots: Snapshots, catalog_images: CatalogImages) -> None:
@@ -208,6 +213,7 @@ def _add_products(app: OpenAPI, snapshots: Snapshots, catalog_images: CatalogIma
     def put_product(path: ProductPath) -> Response:
         """Put a product in place of what it was, with 1 to 20 images"""
         snapshot, product_id = snapshots.get(path.partition), _checked_id(path)
+        tell(request.environ, path.partition, product_id=product_id)
         if not turns.acquire(blocking=False):
             raise Busy(f"{PUTS_AT_ONCE} products are being put already. Send it again in some seconds.")
         try:
@@ -218,6 +224,7 @@ def _add_products(app: OpenAPI, snapshots: Snapshots, catalog_images: CatalogIma
         if not all(usable(catalog_vectors(snapshot, raw, space)).all() for space in Space):
             raise BadPicture(Kind.BAD_VECTOR, "One of the images has no place in this index. Send another one.")
         change = snapshots.journal(snapshot).put(product_id, attributes, images, snapshot.spec.fingerprint, raw)
+        tell(request.environ, path.partition, images=len(images), change=change)
         return model_answer(ProductKept(change=change, images=len(images)))
 
     @app.delete("/v1/<department>/<domain>/products/<product:product_id>", tags=_TAGS, responses={200: Kept})
@@ -225,6 +232,7 @@ def _add_products(app: OpenAPI, snapshots: Snapshots, catalog_images: CatalogIma
     def delete_product(path: ProductPath) -> Response:
         """Delete a product"""
         snapshot, product_id = snapshots.get(path.partition), _checked_id(path)
+        tell(request.environ, path.partition, product_id=product_id)
         indexed = snapshot.products.find(product_id) is not None
         return model_answer(Kept(change=snapshots.journal(snapshot).delete(product_id, indexed=indexed)))
 
@@ -254,7 +262,10 @@ def _add_changes(app: OpenAPI, snapshots: Snapshots) -> None:
     def drop_changes(path: PartitionPath, query: Drop) -> Response:
         """Forget what was put and deleted: products are as the snapshot, and the next run's catalog, have them"""
         journal = snapshots.journal(snapshots.get(path.partition))
-        return model_answer(Dropped(dropped=journal.drop(query.product_id)))
+        tell(request.environ, path.partition, products="all" if query.product_id is None else query.product_id)
+        dropped = journal.drop(query.product_id)
+        tell(request.environ, path.partition, dropped=dropped)
+        return model_answer(Dropped(dropped=dropped))
 
 
 def _unknown(snapshot: SnapshotView, product_ids: Iterable[str]) -> list[str]:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import click
 
+from shared.audit import Entry, audited, record, this_process
 from shared.errors import ConfigError
 from shared.storage.files import replacing, write_synced
 
@@ -132,6 +133,14 @@ def _write_keys(path: Path, keys: Sequence[Key]) -> None:
         os.umask(before)
 
 
+def _change(data: Path, path: Path, action: str, changed: Sequence[Key], keys: Sequence[Key]) -> None:
+    """Replace the file, with an entry in the audit log before and after: no key must change unseen."""
+    what = {"keys": [f"{key.name} {key.role} {key.id}" for key in changed], "file": str(path)}
+    record(data, Entry(action, this_process(), what=what, outcome="begun"))
+    with audited(data, action, what=what):
+        _write_keys(path, keys)
+
+
 def _mark(path: Path) -> object:
     try:
         found = path.stat()
@@ -149,6 +158,14 @@ def commands() -> None:
     """Add, list and remove API keys. A running server sees the change at once."""
 
 
+_DATA = click.option(
+    "--data",
+    envvar="SIMILARITY_DATA",
+    default="data",
+    show_default=True,
+    type=click.Path(path_type=Path, resolve_path=True),
+    help="Folder of the audit log.",
+)
 _FILE = click.option(
     "--keys",
     "path",
@@ -161,12 +178,13 @@ _FILE = click.option(
 
 @commands.command()
 @_FILE
+@_DATA
 @click.argument("name")
 @click.option(
     "--role", type=click.Choice([role.value for role in Role]), default="read", show_default=True, help="What it opens."
 )
 @click.option("--days", type=click.IntRange(1, 36_500), help="Days until it expires.  [default: never]")
-def add(path: Path, name: str, role: str, days: int | None) -> None:
+def add(path: Path, data: Path, name: str, role: str, days: int | None) -> None:
     """Make a key and show it, once: the file has its hash only."""
     if not _NAME.fullmatch(name):
         raise ConfigError(
@@ -177,7 +195,7 @@ def add(path: Path, name: str, role: str, days: int | None) -> None:
     secret, now = "similarity_" + secrets.token_urlsafe(32), datetime.now(UTC)
     ends = (now + timedelta(days)).isoformat(timespec="seconds") if days else None
     key = Key(name, Role(role), _hash(secret.encode()), now.isoformat(timespec="seconds"), ends)
-    _write_keys(path, [*keys, key])
+    _change(data, path, "keys add", [key], [*keys, key])
     click.echo(secret)
     click.echo(f"This is the {role} key {key.id} of {name}. It is not shown again.", err=True)
 
@@ -193,12 +211,13 @@ def show(path: Path) -> None:
 
 @commands.command()
 @_FILE
+@_DATA
 @click.argument("which")
-def remove(path: Path, which: str) -> None:
+def remove(path: Path, data: Path, which: str) -> None:
     """Remove the keys of a name, or the one of an id that `list` shows."""
     keys = read_keys(path)
-    kept = [key for key in keys if which not in (key.name, key.id)]
-    if len(kept) == len(keys):
+    gone = [key for key in keys if which in (key.name, key.id)]
+    if not gone:
         raise ConfigError(f"There is no key {which!r:.80} in {path}.")
-    _write_keys(path, kept)
-    click.echo(f"Removed: {len(keys) - len(kept)}.")
+    _change(data, path, "keys remove", gone, [key for key in keys if key not in gone])
+    click.echo(f"Removed: {len(gone)}.")

@@ -11,7 +11,7 @@ from werkzeug.exceptions import Forbidden, HTTPException, NotFound, Unauthorized
 
 from server.middleware.api_keys import Keys, Role
 from server.problems import http_problem
-from server.telemetry.environ import HOLDER
+from server.telemetry.environ import ACTOR, HOLDER
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -48,3 +48,5 @@ class Auth:
         if role is Role.ADMIN and key.role is not Role.ADMIN:
             raise Forbidden(f"The key of {key.name} may read only. Use one of the role admin.")
         environ[HOLDER] = key.name
+        if role is Role.ADMIN:  # one from the options may be weak, and its id would help to guess it
+            environ[ACTOR] = {"key": key.name} | ({"key_id": key.id} if key.created else {})

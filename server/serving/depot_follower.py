@@ -15,6 +15,8 @@ from pathlib import Path
 
 from server.config import ServerConfig
 from server.serving.reload_signal import ReloadSignal
+from server.telemetry.audit import note
+from shared.audit import Entry, this_process
 from shared.depot.depot import DepotPartition, latest_entries
 from shared.depot.pull import pull
 from shared.errors import SimilarityError, SnapshotError
@@ -99,6 +101,8 @@ class Follower:
             if now and current and here.pulled() == now.current != current:
                 return ""
             pulled = pull(here, self._bucket, key=self._key)
+            if pulled != current:
+                self._note(str(partition), "done", pulled)
             _log.info("%s was pulled: snapshot %s", partition, pulled)
         except (SnapshotError, OSError) as error:
             return str(error)
@@ -117,11 +121,16 @@ class Follower:
     def _here(self, partition: Partition) -> PartitionFolder:
         return PartitionFolder(self._data, partition)
 
+    def _note(self, partition: str, outcome: str, snapshot: str | None = None) -> None:
+        what = {"depot": self._bucket.uri, "snapshot": snapshot}
+        note(self._data, Entry("follow", this_process(), partition, what, outcome))
+
     def _tell(self, found: dict[str, str], coming: Sequence[str] = ()) -> None:
         """Log new problems, and write all down for the workers; the file's time is the follower's sign of life."""
         for name, why in found.items():
             if self._told.get(name) != why:
                 _log.error("%s is not followed: %s", name, why)
+                self._note(name, f"refused: {why}")
         self._told, told = found, _Told(found, [*coming])
         try:
             if _told(self._data) != told:

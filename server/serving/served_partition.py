@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from server.telemetry.audit import note
+from shared.audit import Entry, this_process
 from shared.errors import SnapshotError
 from shared.partition import Partition
 from shared.snapshot.directory import PartitionFolder
@@ -61,6 +63,8 @@ class ServedPartition:
             reason = str(error) if expected else f"It cannot be opened ({type(error).__name__})."
             if self.refusal != reason:
                 _log.error("The snapshot of %s is refused: %s", self._partition, reason, exc_info=not expected)
+                entry = Entry("open", this_process(), str(self._partition), {"snapshot": current}, f"refused: {reason}")
+                note(self._data, entry)
             self._refused = _Refused(current, reason, time.monotonic() + _RETRY_SECONDS)
             self.refusal, self.loading = reason, None
             self.serving = self.serving or self._previous()

@@ -22,6 +22,7 @@ _STAGES = Histogram(
 )
 _requests = lru_cache(4096)(_REQUESTS.labels)  # which takes longer than to observe
 _REFUSALS = Counter("similarity_refusals", "What was not answered, and why.", ["kind"], registry=_OWN)
+_NOT_AUDITED = Counter("similarity_not_audited", "Changes that the audit log lacks.", registry=_OWN)
 _WORKERS = Gauge("similarity_workers", "Workers that live.", registry=_OWN, multiprocess_mode="livesum")
 
 timing.listen(lambda stage, seconds: _STAGES.labels(stage).observe(seconds))
@@ -35,6 +36,11 @@ def answered(route: tuple[str, str], status: str, seconds: float) -> None:
 def refused(kind: str) -> None:
     """Count a request that was refused, or failed."""
     _REFUSALS.labels(kind).inc()
+
+
+def not_audited() -> None:
+    """Count a change that the audit log lacks."""
+    _NOT_AUDITED.inc()
 
 
 def worker_lives() -> None:

@@ -28,6 +28,7 @@ from shared.embedding.families.colour_grid import ColourGrid
 from shared.partition import Partition
 from shared.snapshot.reader import Snapshot
 from tests.support.answers import problem, results
+from tests.support.audit import entries
 from tests.support.pictures import drawn, vectors
 from tests.support.project import SHARED, needs_shared
 from tests.support.server import until
@@ -256,6 +257,9 @@ def test_a_new_snapshot_is_swapped_in_and_a_bad_one_refused(data: Path, caplog: 
     assert snapshots.get("371/0341").id == after.id
     assert "index.faiss" in snapshots.refused["371/0341"]
     assert caplog.text.count("is refused") == 1
+    (entry,) = entries(data)
+    assert (entry["action"], entry["what"]["snapshot"]) == ("open", broken.id)
+    assert "index.faiss" in entry["outcome"]
     hockey(data).activate(before.id)
     snapshots.refresh()
     assert snapshots.get("371/0341").id == before.id

@@ -10,7 +10,8 @@ from server.__main__ import main
 
 def command(path: Path, *words: str) -> str:
     """The output of `python -m server keys` for a file of keys."""
-    done = CliRunner().invoke(main, ["keys", words[0], "--keys", str(path), *words[1:]], catch_exceptions=False)
+    data = () if words[0] == "list" else ("--data", str(path.parent))
+    done = CliRunner().invoke(main, ["keys", words[0], "--keys", str(path), *data, *words[1:]], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout.strip()
 

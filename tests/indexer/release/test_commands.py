@@ -4,6 +4,7 @@ import getpass
 import itertools
 import json
 import os
+import pwd
 import random
 import shutil
 import signal
@@ -31,6 +32,7 @@ from shared.snapshot.reader import Snapshot
 from shared.snapshot.verify import verify
 from shared.storage.bucket import Bucket
 from shared.storage.files import digest_of
+from tests.support.audit import entries
 from tests.support.pictures import drawn
 from tests.support.project import ROOT, often
 from tests.support.server import free_port, until
@@ -75,6 +77,32 @@ def test_publish_pull_list_and_go_back(bucket: Bucket, tmp_path: Path) -> None:
     assert (hockey(there).current(), hockey_in(bucket).latest()) == (two, Latest(one, two))
     assert one in said(command("rollback", there, "--to", one))
     assert row(said(command("snapshots", there)), one)[-2:] == ["current", ""]
+
+
+def test_each_command_leaves_its_entry_on_this_host(tmp_path: Path) -> None:
+    (tmp_path / "depot").mkdir()
+    here, there, uri = tmp_path / "here", tmp_path / "there", (tmp_path / "depot").as_uri()
+    one = filled(here, 1)
+    said(command("publish", here, "--depot", uri))
+    two = filled(here, 2)
+    said(command("publish", here, "--depot", uri))
+    said(command("pull", there, "--depot", uri))
+    said(command("rollback", here, "--depot", uri))
+    said(command("rollback", here))
+    with pytest.raises(SnapshotError):
+        said(command("rollback", here, "--to", "nothing"))
+    told = [(entry["action"], entry["what"].get("snapshot"), entry["outcome"]) for entry in entries(here)]
+    assert told[:-1] == [
+        ("publish", one, "done"),
+        ("publish", two, "done"),
+        ("rollback", one, "done"),
+        ("rollback", one, "done"),
+    ]
+    assert told[-1][2].startswith("failed: The snapshot nothing is not on this host")
+    assert [entry["what"]["depot"] for entry in entries(here)] == [uri] * 3 + [None] * 2
+    (pulled,) = entries(there)
+    assert (pulled["action"], pulled["partition"], pulled["what"]["snapshot"]) == ("pull", "371/0341", two)
+    assert pulled["actor"] == {"user": pwd.getpwuid(os.getuid()).pw_name, "pid": os.getpid()}
 
 
 def row(table: str, snapshot_id: str) -> list[str]:
@@ -126,7 +154,9 @@ def test_indexing_signs_where_a_key_is_set(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / f"p{n}.png").write_bytes(drawn(n, kind="PNG"))
     output = said(command("index", tmp_path / "data", "--catalog", str(tmp_path), "--model", "colour_grid"))
     assert Snapshot.current(tmp_path / "data", HOCKEY, "the-secret")
-    assert "the-secret" not in output
+    (entry,) = entries(tmp_path / "data")
+    assert (entry["action"], entry["what"]) == ("index", {"snapshot": hockey(tmp_path / "data").current()})
+    assert "the-secret" not in output + str(entry)
 
 
 def test_a_damaged_snapshot_is_listed_too(tmp_path: Path) -> None:
@@ -205,6 +235,7 @@ def test_a_snapshot_is_shipped_to_another_host(remote: Remote, tmp_path: Path) -
     one = filled(here, 1)
     remote.ship(here, there)
     assert Snapshot.current(there, HOCKEY).id == one
+    assert entries(here)[0]["what"] == {"host": f"{remote.login}:{there}", "snapshot": one}
     remote.ship(here, there)  # once more changes nothing
     assert hockey(there).previous() is None
     two = filled(here, 2)

@@ -126,7 +126,7 @@ def test_wrong_commands_say_so(file: Path) -> None:
     for words in (["add", "a b"], ["add", ""], ["remove", "nobody"], ["list"]):
         with pytest.raises(ConfigError):
             command(file, *words)
-    words = ["-m", "server", "keys", "add", "shop", "--keys", str(file / "no" / "folder")]
+    words = ["-m", "server", "keys", "add", "shop", "--data", str(file.parent), "--keys", str(file / "no" / "folder")]
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
 

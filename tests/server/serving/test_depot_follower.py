@@ -32,6 +32,7 @@ from shared.snapshot import directory
 from shared.snapshot.directory import PartitionFolder
 from shared.snapshot.reader import Snapshot
 from shared.storage.bucket import Bucket
+from tests.support.audit import entries
 from tests.support.pictures import drawn
 from tests.support.project import ROOT, often
 from tests.support.server import free_port, until
@@ -268,6 +269,8 @@ def test_a_bad_snapshot_is_refused_and_the_old_one_goes_on(
     snapshots.refresh()
     assert snapshots.get(NAME).id == two
     assert not snapshots.refused
+    told = [(entry["action"], entry["what"]["snapshot"], entry["outcome"][:7]) for entry in entries(data)]
+    assert told == [("follow", one, "done"), ("follow", None, "refused"), ("follow", two, "done")]
 
 
 def put(bucket: Bucket, folder: Path, key: str, data: bytes) -> None:
