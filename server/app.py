@@ -33,6 +33,7 @@ from server.middleware.auth import Auth
 from server.middleware.caching import WORTH_COMPRESSING, Caching
 from server.middleware.cors import Cors
 from server.middleware.fast_path import FastPath
+from server.middleware.gone import CLIENT_GONE, DropGone
 from server.middleware.rate_limits import RateLimits
 from server.middleware.request_log import RequestLog
 from server.middleware.routes import Routes
@@ -46,6 +47,7 @@ from shared.errors import (
     BadPicture,
     BadQuestion,
     Busy,
+    ClientGone,
     NotKept,
     NotReady,
     QuestionError,
@@ -60,6 +62,7 @@ _STATUS: dict[type[QuestionError], tuple[int, str]] = {
     BadQuestion: (400, "Bad question"),
     BadPicture: (422, "Bad picture"),
     NotReady: (503, "Not ready"),
+    ClientGone: CLIENT_GONE,
     Busy: (503, "Busy"),
     NotKept: (507, "Not kept"),
 }
@@ -157,7 +160,7 @@ def _add_middleware(app: Flask, snapshots: Snapshots, config: ServerConfig, proc
     wsgi = app.wsgi_app
     if not traces_wanted():  # which are of requests that Flask answers
         wsgi = FastPath(wsgi, partial(like_product, snapshots))
-    wsgi = Audit(wsgi, config.data)
+    wsgi = Audit(DropGone(wsgi), config.data)
     if config.rate:
         wsgi = RateLimits(wsgi, config.rate, processes.rates if processes else None)
     wsgi = Auth(wsgi, Keys(config.keys, config.admin_key), Routes(app.url_map, app.view_functions).role_of)

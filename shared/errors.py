@@ -13,6 +13,7 @@
         ├── BadQuestion        a parameter is out of its range
         ├── BadPicture         the photo cannot be used; carries the kind of refusal
         ├── NotReady           the network is still loading, or cannot be had here
+        ├── ClientGone         nobody waits for the answer any more
         ├── Busy               too many photos wait already
         └── NotKept            a live change cannot be written or read
 
@@ -74,6 +75,10 @@ class BadPicture(QuestionError):
 
 class NotReady(QuestionError):
     """The network is still loading, or cannot be had on this host."""
+
+
+class ClientGone(QuestionError):
+    """Nobody waits for the answer any more."""
 
 
 class Busy(QuestionError):

@@ -10,7 +10,7 @@ from flask_openapi3 import OpenAPI, Tag
 from pydantic import ValidationError
 
 from server.api.photo_body import photo_of
-from server.api.queries import Queries
+from server.api.queries import Check, Queries
 from server.api.requests import (
     AnyProductPath,
     Batch,
@@ -35,9 +35,10 @@ from server.api.responses import (
     with_objects,
 )
 from server.middleware.fast_path import RULE
+from server.middleware.gone import Client
 from server.serving.snapshots import Snapshots
-from server.telemetry.environ import COST
-from shared.errors import QuestionError
+from server.telemetry.environ import CLIENT, COST
+from shared.errors import ClientGone, QuestionError
 from shared.search.all_partitions import queries_everywhere, similar_everywhere
 from shared.search.hits import Hit
 from shared.search.params import SearchParams
@@ -110,7 +111,7 @@ def _add_photo_search(app: OpenAPI, queries: Queries) -> None:
     def search_by_photo(path: PartitionPath, query: PhotoQuestion) -> Response:
         """Products that look most like this photo"""
         snapshot = snapshots.get(path.partition)
-        asked = queries.photo(snapshot, photo_of(request, queries.fetch), query.crop, query.objects or 1)
+        asked = queries.photo(_check(), snapshot, photo_of(request, queries.fetch), query.crop, query.objects or 1)
         found = [_Found.of(snapshot, one, query) for one in asked]
         body = found[0].answer(snapshot)
         return answer(snapshot, with_objects(body, [one.thing() for one in found]) if query.objects else body)
@@ -120,7 +121,7 @@ def _add_photo_search(app: OpenAPI, queries: Queries) -> None:
         """Products that look like some products and photos, and unlike others"""
         snapshot = snapshots.get(path.partition)
         request.environ[COST] = len(body.like) + len(body.unlike)
-        mixed = queries.start_mixed(snapshot, body.like, body.unlike)()
+        mixed = queries.start_mixed(_check(), snapshot, body.like, body.unlike)()
         return answer(snapshot, _Found.of(snapshot, mixed, query).answer(snapshot))
 
 
@@ -130,8 +131,9 @@ def _add_batch(app: OpenAPI, queries: Queries) -> None:
         """Answers to several questions, each an answer or a problem, in their order"""
         snapshot = queries.snapshots.get(path.partition)
         request.environ[COST] = sum(map(_cost, body.questions))
-        started = [_start(queries, snapshot, question) for question in body.questions]
-        return answer(snapshot, batch_body(snapshot, [_answer_or_problem(ask) for ask in started]))
+        check = _check()
+        started = [_start(queries, check, snapshot, question) for question in body.questions]
+        return answer(snapshot, batch_body(snapshot, [_answer_or_problem(check, ask) for ask in started]))
 
 
 def like_product(
@@ -165,18 +167,24 @@ class _Found:
         return answered_body(self.hits, self.why, self.query.window)
 
 
+def _check() -> Check:
+    """The check of this request's client, which raises `ClientGone`."""
+    client: Client = request.environ[CLIENT]
+    return client.check
+
+
 def _cost(sent: Any) -> int:
     """As how many requests a question of a batch counts: one, or one for each of its examples."""
     lists = [sent.get(name) for name in ("like", "unlike")] if isinstance(sent, dict) else []
     return max(1, sum(len(examples) for examples in lists if isinstance(examples, list)))
 
 
-def _start(queries: Queries, snapshot: SnapshotView, sent: Any) -> Callable[[], bytes]:
+def _start(queries: Queries, check: Check, snapshot: SnapshotView, sent: Any) -> Callable[[], bytes]:
     """Check a question of a batch, and start to embed its photos. Calling the result answers it, or raises its error:
     no question costs the others their answers."""
     try:
         question = BatchedQuestion.model_validate(sent)
-        params, query = question.params, queries.start(snapshot, question)
+        params, query = question.params, queries.start(check, snapshot, question)
     except ValidationError as error:
         return partial(refuse, error)
     except QuestionError as error:
@@ -190,10 +198,13 @@ def _start(queries: Queries, snapshot: SnapshotView, sent: Any) -> Callable[[], 
     return ask
 
 
-def _answer_or_problem(ask: Callable[[], bytes]) -> bytes:
-    """The answer to a query of a batch, or the problem that it would be answered with alone."""
+def _answer_or_problem(check: Check, ask: Callable[[], bytes]) -> bytes:
+    """The answer to a query of a batch, or the problem that it would be answered with alone. Raises `ClientGone`."""
+    check()
     try:
         return ask()
+    except ClientGone:
+        raise
     except Exception as error:
         problem = current_app.make_response(current_app.handle_user_exception(error))
         return b'{"problem":%b}' % problem.get_data()

@@ -10,7 +10,7 @@ worker that has a place holds a lock on it, which ends with the process.
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition, Lock, local
@@ -26,6 +26,10 @@ _LONGEST_WAIT = 10.0
 _LOOK_SECONDS, _DEAD_SECONDS = 0.001, 0.2
 
 
+def _nobody_left() -> None:
+    """The check of photos that somebody waits for to the end."""
+
+
 class PhotoQueue:
     """The queue as one worker sees it. `line` is the file of all workers, of `PLACES` float64; without it, only photos
     of this process queue. `at_once`: how many are embedded at the same time. Safe to use from many threads."""
@@ -38,21 +42,24 @@ class PhotoQueue:
         self._thread = local()
 
     @contextmanager
-    def under_way(self, *, wait: bool = False) -> Iterator[None]:
+    def under_way(self, check: Callable[[], None] = _nobody_left, *, wait: bool = False) -> Iterator[None]:
         """Hold a place for one photo, while it is decoded and embedded. Raises `Busy` if all places are taken: at once,
-        or if it can `wait`, after ten seconds."""
+        or if it can `wait`, after ten seconds; and whatever `check` raises, which is called again and again until the
+        photo has its turn."""
+        check()
         end = time.monotonic() + (_LONGEST_WAIT if wait else 0)
         place = self._taken()
         while place is None:
             if time.monotonic() >= end:
                 raise Busy("Many photos are being searched already. Send it again in some seconds.")
             time.sleep(10 * _LOOK_SECONDS)
+            check()
             place = self._taken()
-        self._thread.place = place
+        self._thread.place, self._thread.check = place, check
         try:
             yield
         finally:
-            self._thread.place = None
+            self._thread.place = self._thread.check = None
             self._leave(place)
 
     @contextmanager
@@ -65,17 +72,18 @@ class PhotoQueue:
             return
         self._since[place] = time.monotonic()
         try:
-            self._wait(place)
+            self._wait(place, self._thread.check)
             yield
         finally:
             self._since[place] = 0
             with self._moved:
                 self._moved.notify_all()
 
-    def _wait(self, place: int) -> None:
+    def _wait(self, place: int, check: Callable[[], None]) -> None:
         """Wait until it is this place's turn. Of a worker's photos, only the first polls the file."""
         began = looked = self._since[place]
         while True:
+            check()
             ahead = self._ahead(place)
             if len(ahead) < self._at_once:
                 return
