@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -247,3 +248,26 @@ def test_a_large_catalog_is_read_once(tmp_path: Path) -> None:
     assert np.array_equal(listing.find("p1999"), [1999, *range(19990, 20000)])
     assert listing.find("thing 96 1999").tolist() == [n for n in range(count) if n % 97 == 96 and str(n)[:4] == "1999"]
     assert listing._content is content
+
+
+def test_words_of_any_script_are_found_by_how_they_begin(tmp_path: Path) -> None:
+    words = ["\U00020000\U00020001", "\U00020000", "\u4e2d", "é", "Ω"]
+    write_products([image(f"p{n}", n, name=word) for n, word in enumerate(words)], tmp_path)
+    listing = TableListing(StoredTable(tmp_path))
+    found = {word: listing.find(word).tolist() for word in words}
+    assert found == {words[0]: [0], words[1]: [0, 1], "\u4e2d": [2], "é": [3], "Ω": [4]}
+    assert listing.find("ω").tolist() == [4]
+
+
+def test_the_words_of_a_product_take_a_few_hundred_bytes(tmp_path: Path) -> None:
+    count = 5000
+    named = [image(f"p{n}", n, name=f"thing {n % 97} {n}", code=f"SKU-{n * 7919}") for n in range(count)]
+    write_products(named, tmp_path)
+    listing = TableListing(StoredTable(tmp_path))
+    tracemalloc.start()
+    try:
+        assert len(listing.find("sku")) == count
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 200 * count
