@@ -1,5 +1,5 @@
 """The command line: `python -m server --data ./data --port 8000` serves; `similar` and `search` answer in the
-terminal."""
+terminal; `keys` and `journal` care for files."""
 
 import os
 import sys
@@ -27,6 +27,7 @@ def main() -> None:
 main.add_command(keys.commands)
 main.add_command(ask.similar)
 main.add_command(ask.search)
+main.add_command(ask.journal)
 
 
 @main.command(params=[*OPTIONS])

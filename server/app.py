@@ -48,6 +48,7 @@ from shared.errors import (
     BadQuestion,
     Busy,
     ClientGone,
+    JournalDamaged,
     NotKept,
     NotReady,
     QuestionError,
@@ -65,6 +66,7 @@ _STATUS: dict[type[QuestionError], tuple[int, str]] = {
     ClientGone: CLIENT_GONE,
     Busy: (503, "Busy"),
     NotKept: (507, "Not kept"),
+    JournalDamaged: (503, "Journal damaged"),
 }
 _PICTURE_STATUS = {
     Kind.EMPTY: 400,

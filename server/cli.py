@@ -1,4 +1,5 @@
-"""`similar` and `search` in the terminal, over the snapshots of the data folder. No server is needed."""
+"""The commands over a data folder: `similar` and `search` answer in the terminal, `journal` mends live changes. No
+server is needed."""
 
 import sys
 import tempfile
@@ -14,10 +15,13 @@ from rich.text import Text
 
 from server.api.responses import answer_body
 from server.config import OPTIONS
-from shared.errors import ConfigError
+from shared.errors import ConfigError, JournalDamaged
 from shared.images.gallery import Row, Section, Tile, page
 from shared.index.product_table import ProductImage
+from shared.live.journal import Journal
 from shared.live.live_view import current_view
+from shared.live.repair import Findings
+from shared.live.repair import repair as repair_journal
 from shared.partition import Partition
 from shared.search.hits import Hit
 from shared.search.params import MOST, SearchParams
@@ -57,12 +61,54 @@ def search(partition: str, photo: Path, k: int, **options: Any) -> None:
     _show(snapshot, QueryKind.PHOTO, answers, Tile(data, "a photo", photo.name), **options)
 
 
-def _snapshot(partition: str, options: dict[str, Any]) -> SnapshotView:
-    department, slash, domain = partition.partition("/")
+@click.group()
+def journal() -> None:
+    """Check and repair the journal of live changes of a partition. Servers may go on meanwhile."""
+
+
+_DATA = [option for option in OPTIONS if option.name == "data"]
+
+
+@journal.command(params=[*_DATA])
+@click.argument("partition")
+def check(partition: str, data: Path) -> None:
+    """Look whether each row is whole: journal check 371/0341"""
+    found = repair_journal(Journal(data, _partition(partition)), dry=True)
+    _tell(partition, found)
+    if found.damage:
+        raise JournalDamaged(f"The journal of {partition} is damaged. Repair it: journal repair {partition}")
+
+
+@journal.command(params=[*_DATA])
+@click.option("--from", "backup", type=click.Path(exists=True, path_type=Path), help="A backup to put in its place.")
+@click.argument("partition")
+def repair(partition: str, data: Path, backup: Path | None) -> None:
+    """Keep each row that is whole, and a copy of the file as it was: journal repair 371/0341"""
+    found = repair_journal(Journal(data, _partition(partition)), backup)
+    _tell(partition, found)
+    if found.copy:
+        click.echo(f"The file as it was: {found.copy}")
+
+
+def _tell(partition: str, found: Findings) -> None:
+    click.echo(
+        f"{partition}: {found.changes:,} changed products, pins of {found.pins:,}, and {found.unavailable:,} that are "
+        "unavailable are whole."
+    )
+    for damage in found.damage:
+        click.echo(f"Damaged or lost: {damage}")
+
+
+def _partition(name: str) -> Partition:
+    department, slash, domain = name.partition("/")
     if not slash:
-        raise ConfigError(f"The index {partition!r} is not valid: give department/domain, for example 371/0341.")
+        raise ConfigError(f"The index {name!r} is not valid: give department/domain, for example 371/0341.")
+    return Partition(department, domain)
+
+
+def _snapshot(partition: str, options: dict[str, Any]) -> SnapshotView:
     data = options.pop("data")
-    return current_view(data, Snapshot.current(data, Partition(department, domain), options.pop("signing_key")))
+    return current_view(data, Snapshot.current(data, _partition(partition), options.pop("signing_key")))
 
 
 def _show(

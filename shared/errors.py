@@ -16,6 +16,7 @@
         ├── ClientGone         nobody waits for the answer any more
         ├── Busy               too many photos wait already
         └── NotKept            a live change cannot be written or read
+            └── JournalDamaged the file of live changes is damaged, or not the one that was written
 
 Every message is a sentence that names the thing, the reason and, where there is one, the remedy.
 """
@@ -87,3 +88,7 @@ class Busy(QuestionError):
 
 class NotKept(QuestionError):
     """A live change cannot be written or read: the disk is full, or its file is damaged."""
+
+
+class JournalDamaged(NotKept):
+    """The file of a partition's live changes is damaged, gone, or an older one than was written."""

@@ -27,7 +27,7 @@ from shared.images.decode import Picture, decode_sized
 from shared.images.memory import MOST_AT_ONCE
 from shared.index.product_table import ProductImage
 from shared.index.row_groups import RowGroups
-from shared.live.journal import UPLOADED
+from shared.live.reading import UPLOADED
 from shared.refusals import Kind, Refusal
 from shared.storage.url_template import UrlTemplate
 from shared.vectors.unit import Vectors, normalise, usable

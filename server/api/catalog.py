@@ -11,11 +11,12 @@ from werkzeug.exceptions import NotFound
 from server.api.requests import Browsing, PartitionPath, ProductPath, Thumbnail
 from server.api.responses import Column, Columns, Image, ListedProduct, Product, Products, answer
 from server.serving.snapshots import Snapshots
-from shared.errors import BadPicture
+from shared.errors import BadPicture, JournalDamaged
 from shared.images.decode import MAX_BYTES
 from shared.images.encode import thumbnail
 from shared.index.product_table import ProductImage
-from shared.live.journal import UPLOADED, Journal
+from shared.live.journal import Journal
+from shared.live.reading import UPLOADED
 from shared.refusals import Refusal
 from shared.snapshot.view import SnapshotView
 from shared.storage.files import path_of
@@ -115,6 +116,8 @@ def _uploaded(journal: Journal, image: ProductImage, size: int) -> Response:
     """A picture that was put live, from the journal."""
     with journal.reading() as reading:
         data = reading.picture(image.image_url)
+    if problem := journal.problem(reading) if data is None else "":
+        raise JournalDamaged(problem)
     if data is None:
         raise NotFound(f"The picture {image.image_id!r} of {image.product_id!r} is no longer kept.")
     shown = Response(_jpeg(data, size), mimetype="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})

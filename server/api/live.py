@@ -21,7 +21,7 @@ from server.serving.live_changes import raw_vectors
 from server.serving.snapshots import Snapshots
 from shared.errors import BadPicture, BadQuestion, Busy
 from shared.live.changes import catalog_vectors, merged_up_to
-from shared.live.journal import Pins
+from shared.live.reading import Pins
 from shared.refusals import Kind
 from shared.snapshot.view import SnapshotView, Space
 from shared.vectors.unit import usable

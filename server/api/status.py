@@ -49,12 +49,13 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """The server can answer products and photos; the state of photo search in each partition, and which snapshots were
-    refused, and why."""
+    """The server can answer products and photos; the state of photo search in each partition, which snapshots were
+    refused, and why, and which live changes are damaged, and what to do."""
 
     status: Literal["ready"]
     photo_search: dict[str, str]
     refused: dict[str, str]
+    live_changes: dict[str, str]
 
 
 _TAGS = [Tag(name="state", description="What serves here?")]
@@ -86,7 +87,8 @@ def add_state(
         _check_snapshots(states, snapshots.refused, coming)
         _check_workers([states, *told()])
         photos = {name: str(state) for name, state in states.items()}
-        return model_answer(Readiness(status="ready", photo_search=photos, refused=dict(snapshots.refused)))
+        refused, damaged = dict(snapshots.refused), dict(snapshots.damaged)
+        return model_answer(Readiness(status="ready", photo_search=photos, refused=refused, live_changes=damaged))
 
 
 def add_metrics(app: OpenAPI, snapshots: Snapshots, looked_at: Callable[[], float] | None = None) -> None:
@@ -125,10 +127,14 @@ class _SnapshotGauges(Collector):
             photos.add_metric([name], self._snapshots.photo_state(snapshot) == READY)
         for name in self._snapshots.refused:
             refused.add_metric([name], 1)
+        what = "1 where live changes are damaged, or cannot be read."
+        damaged = GaugeMetricFamily("similarity_live_changes_damaged", what, labels=["partition"])
+        for name in self._snapshots.damaged:
+            damaged.add_metric([name], 1)
         if self._looked_at:
             when = "When the depot was looked into last."
             yield GaugeMetricFamily("similarity_depot_looked_timestamp_seconds", when, value=self._looked_at())
-        yield from (created, products, images, quality, photos, refused)
+        yield from (created, products, images, quality, photos, refused, damaged)
 
 
 def _gauge(name: str, help: str) -> GaugeMetricFamily:

@@ -11,7 +11,7 @@ from server.api.photo_body import from_base64
 from server.api.requests import refuse
 from server.fetching.catalog_images import CatalogImages
 from shared.errors import BadQuestion
-from shared.live.journal import LiveImage
+from shared.live.reading import LiveImage
 
 MOST_IMAGES = 20
 LONGEST_ID = 1000

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from shared.embedding.embedder import Embedder
-from shared.errors import BadPicture, NotKept
+from shared.errors import BadPicture, JournalDamaged, NotKept
 from shared.images.decode import decode
 from shared.live.journal import Journal
 from shared.live.live_view import live_view
@@ -23,13 +23,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Followed:
-    """A partition's journal, and the view made of it: of which snapshot, at which state of the journal."""
+    """A partition's journal, and the view made of it: of which snapshot, at which state of the journal.
+
+    `problem` says what of it is damaged; if it is not `readable`, that is everything.
+    """
 
     journal: Journal
     snapshot: Snapshot
     view: SnapshotView
     state: tuple[int, int] | None = None
     problem: str = ""
+    readable: bool = True
 
 
 class LiveChanges:
@@ -41,12 +45,18 @@ class LiveChanges:
 
     @property
     def problems(self) -> dict[str, str]:
-        """Partition -> why its live changes cannot be read."""
+        """Partition -> what of its live changes is damaged or cannot be read, and the remedy."""
         return {name: followed.problem for name, followed in [*self._followed.items()] if followed.problem}
 
+    def check(self, name: str) -> None:
+        """Raise `JournalDamaged` if a partition's changes cannot be read: none may be acknowledged that nobody sees."""
+        followed = self._followed.get(name)
+        if followed and not followed.readable:
+            raise JournalDamaged(followed.problem)
+
     def views(self, snapshots: Mapping[str, Snapshot]) -> dict[str, SnapshotView]:
-        """Partition -> its snapshot with its live changes. An unreadable journal leaves the view as it was, and is
-        logged once."""
+        """Partition -> its snapshot with its live changes. A damaged journal costs only what is damaged, one that
+        cannot be read leaves the view as it was; either is logged once."""
         for name in self._followed.keys() - snapshots.keys():
             self._followed.pop(name).journal.close()
         return {name: self._view(name, snapshot) for name, snapshot in snapshots.items()}
@@ -55,17 +65,24 @@ class LiveChanges:
         if name not in self._followed:
             self._followed[name] = _Followed(Journal(self._data, snapshot.manifest.partition), snapshot, snapshot)
         followed = self._followed[name]
+        problem, readable = followed.problem, True
         try:
             state = followed.journal.state()
-            if state != followed.state or followed.snapshot is not snapshot:
+            if state != followed.state or followed.snapshot is not snapshot or not followed.readable:
                 with followed.journal.reading() as reading:
-                    followed.view = live_view(snapshot, reading, followed.view)
+                    # Where something is damaged all is read again, lest the rest be forgotten that was read before.
+                    followed.view = live_view(snapshot, reading, None if problem else followed.view)
+                    problem = followed.journal.problem(reading)
                 followed.snapshot, followed.state = snapshot, state
-            followed.problem = ""
         except NotKept as error:
-            if followed.problem != str(error):
-                _log.error("%s serves without what was changed live since: %s", name, error)
-            followed.problem = str(error)
+            problem, readable = str(error), False
+        except Exception as error:  # other partitions go on
+            problem, readable = f"The live changes of {name} cannot be applied ({type(error).__name__}).", False
+            if problem != followed.problem:
+                _log.exception("Live changes of %s fail", name)
+        if problem and problem != followed.problem:
+            _log.error("%s", problem)
+        followed.problem, followed.readable = problem, readable
         return followed.view if followed.snapshot is snapshot else snapshot
 
 

@@ -62,8 +62,13 @@ class Snapshots:
 
     @property
     def refused(self) -> Mapping[str, str]:
-        """The snapshots, and the live changes, that cannot be read, by partition, and why."""
-        return {**self._changes.problems, **self._refused}
+        """The snapshots that cannot be read, by partition, and why."""
+        return self._refused
+
+    @property
+    def damaged(self) -> Mapping[str, str]:
+        """What of live changes is damaged or cannot be read, by partition, and the remedy."""
+        return self._changes.problems
 
     def get(self, partition: str) -> SnapshotView:
         """The snapshot that serves a partition. Raises `UnknownPartition`."""
@@ -74,7 +79,8 @@ class Snapshots:
             raise UnknownPartition(f"There is no index of {partition!r:.80}. Indexes here: {known}.") from None
 
     def journal(self, snapshot: SnapshotView) -> Journal:
-        """The live changes of that snapshot's partition."""
+        """The live changes of that snapshot's partition. Raises `JournalDamaged` if they cannot be read."""
+        self._changes.check(str(snapshot.manifest.partition))
         return Journal(self._data, snapshot.manifest.partition)
 
     def embedder(self, snapshot: SnapshotView) -> Embedder:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.index.product_table import ProductImage, line_of
-from shared.live.journal import Change, Clock, Pins, Reading
+from shared.live.reading import Change, Clock, Pins, Reading
 from shared.live.tables import Added
 from shared.snapshot.manifest import Manifest
 from shared.snapshot.reader import Snapshot
@@ -45,7 +45,7 @@ class LiveChanges:
 
 
 def read_changes(base: Snapshot, reading: Reading, before: LiveChanges | None = None) -> LiveChanges | None:
-    """Read the journal's changes of this snapshot; None if there are none.
+    """Read the journal's changes of this snapshot; None if there are none. Damaged ones are left out.
 
     What is in `before`, of the same snapshot, is not read again. Raises `sqlite3.Error`.
     """
@@ -66,6 +66,8 @@ def read_changes(base: Snapshot, reading: Reading, before: LiveChanges | None = 
         put = None if change.attributes is None else known.get(change.seq) or _added(base, reading, change)
         if isinstance(put, list):
             waiting += put
+            continue
+        if change.attributes is not None and put is None:
             continue
         numbers[change.product_id] = base.products.count + len(added) if put and put.lines else None
         if put and put.lines:
@@ -96,9 +98,12 @@ def catalog_vectors(snapshot: SnapshotView, raw: Vectors, space: Space = Space.P
     return pulled(rows, np.nan_to_num(normalise(rows.sum(axis=0, keepdims=True))))
 
 
-def _added(base: Snapshot, reading: Reading, change: Change) -> Added | list[tuple[int, int]]:
-    """The product that was put, or change and place of each of its images that has no vector yet."""
+def _added(base: Snapshot, reading: Reading, change: Change) -> Added | list[tuple[int, int]] | None:
+    """The product that was put, or change and place of each of its images that has no vector yet; None if an image is
+    damaged."""
     images = reading.addresses(change.seq)
+    if not images:
+        return None
     raw = reading.vectors(change.seq, base.spec.fingerprint)
     if missing := [(change.seq, place) for place in range(len(images)) if place not in raw]:
         return missing

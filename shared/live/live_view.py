@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from shared.index.filters import Filter
 from shared.live.changes import LiveChanges, read_changes
-from shared.live.journal import Journal, Reading
+from shared.live.journal import Journal
+from shared.live.reading import Reading
 from shared.live.tables import AddedTable, LiveColumns, LiveListing, LiveStore, LiveTable
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.view import NOT_PINNED, Neighbours, Pinned, SnapshotView

@@ -19,8 +19,9 @@ from server.serving.live_changes import embed_waiting
 from shared.embedding.families.colour_grid import ColourGrid
 from shared.embedding.registry import load
 from shared.live.changes import catalog_vectors
-from shared.live.journal import Journal, LiveImage
+from shared.live.journal import Journal
 from shared.live.live_view import LiveView, live_view
+from shared.live.reading import LiveImage
 from shared.snapshot.manifest import LearnedPart, Middle, Quality, Recipe
 from shared.snapshot.reader import Snapshot
 from shared.storage.url_template import UrlTemplate

@@ -264,10 +264,10 @@ def test_a_damaged_journal_is_told_and_costs_no_answers(client: Client, data: Pa
         path.unlink()
     (data / "live" / "371" / "0341.sqlite").write_bytes(b"no database" * 1000)
     assert client.seen(100) == ["p1"]  # as it was
-    assert "live changes" in client.http.get("/readyz").get_json()["refused"]["371/0341"]
+    assert "live changes" in client.http.get("/readyz").get_json()["live_changes"]["371/0341"]
     other = Client(data)
     assert other.seen(1) == ["p1"]
-    other.ask("PUT", "/availability", 507, json={"unavailable": []})
+    other.ask("PUT", "/availability", 503, json={"unavailable": []})
 
 
 def call(url: str, method: str = "GET", body: Any = None) -> tuple[int, Any]:

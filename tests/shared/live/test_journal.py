@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.errors import NotKept, UnknownProduct
-from shared.live.journal import Journal, LiveImage, Pins
+from shared.errors import JournalDamaged, NotKept, UnknownProduct
+from shared.live.journal import Journal
+from shared.live.reading import LiveImage, Pins
 from tests.support.processes import no_larger_than
 from tests.support.project import ROOT
 from tests.support.snapshots import HOCKEY
@@ -21,7 +22,8 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from shared.live.journal import Journal, LiveImage
+from shared.live.journal import Journal
+from shared.live.reading import LiveImage
 from shared.partition import Partition
 journal = Journal(Path(sys.argv[1]), Partition("371", "0341"))
 for n in range(int(sys.argv[3])):
@@ -115,9 +117,11 @@ def test_whoever_watches_sees_that_something_changed(journal: Journal, tmp_path:
         change()
         states += [watching.state(), watching.state()]
         assert states[-1] == states[-2] != states[-3]
-    (tmp_path / "live" / "371" / "0341.sqlite").unlink()  # which nobody should, but then it is another one
-    for file in ("-wal", "-shm"):
+    for file in ("", "-wal", "-shm"):  # which nobody should
         (tmp_path / "live" / "371" / f"0341.sqlite{file}").unlink()
+    with pytest.raises(JournalDamaged, match="changes up to 5 is gone"):
+        put(journal, "p")
+    journal.mark_path.unlink()  # then it is another one
     put(journal, "p")
     assert watching.state() != states[-1]
     watching.close()
@@ -161,9 +165,9 @@ def test_on_a_full_disk_nothing_is_half_done(journal: Journal, tmp_path: Path) -
 def test_a_journal_of_a_later_program_is_left_alone(journal: Journal, tmp_path: Path) -> None:
     put(journal, "p")
     db = sqlite3.connect(tmp_path / "live" / "371" / "0341.sqlite")
-    db.execute("PRAGMA user_version = 2")
+    db.execute("PRAGMA user_version = 3")
     db.close()
-    with pytest.raises(NotKept, match="format 2"):
+    with pytest.raises(NotKept, match="format 3"):
         put(journal, "q")
-    with pytest.raises(NotKept, match="format 2"), journal.reading():
+    with pytest.raises(NotKept, match="format 3"), journal.reading():
         pass

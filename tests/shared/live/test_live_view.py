@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.live.journal import Journal, LiveImage, Pins
+from shared.live.journal import Journal
 from shared.live.live_view import live_view
+from shared.live.reading import LiveImage, Pins
 from shared.search.hits import Hit
 from shared.search.params import SearchParams
 from shared.search.search import similar_to_product, similar_to_vectors
