@@ -53,7 +53,7 @@ class Journal:
     def state(self) -> tuple[int, int] | None:
         """A value that differs after any change; None while there never was one. For one thread at a time."""
         with self._explained():
-            if not self._there(read_mark(self.mark_path)):
+            if not (self.path.exists() or self._there(read_mark(self.mark_path))):
                 return None
             file = self.path.stat().st_ino
             if self._watch is None or self._watch[0] != file:
