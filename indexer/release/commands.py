@@ -48,7 +48,7 @@ class Shipping:
             published = what["snapshot"] = publish(self.here, bucket, key=self.signing_key, meter=_meter)
         console.print(f"Snapshot {published} of {self.partition} is current in {bucket.uri}", soft_wrap=True)
         try:
-            for forgotten in DepotPartition(bucket, self.partition).keep_newest(self.keep):
+            for forgotten in self._in(bucket).keep_newest(self.keep):
                 console.print(f"Removed from the depot, beyond KEEP={self.keep}: {forgotten}", soft_wrap=True)
         except (DepotError, SnapshotError) as error:  # what was published stays so
             console.print(f"Old snapshots could not be removed: {error}", style="yellow", soft_wrap=True, markup=False)
@@ -67,8 +67,11 @@ class Shipping:
     def rollback(self, console: Console, to: str | None) -> None:
         """Make the snapshot `to`, or the one before, current again: in the depot if one is given, else here."""
         with audited(self.data, "rollback", self.partition, {"depot": self.depot}) as what:
-            there = DepotPartition(open_bucket(self.depot), self.partition) if self.depot else self.here
-            chosen = what["snapshot"] = there.go_back(to, self.signing_key)
+            if self.depot:
+                chosen = self._in(open_bucket(self.depot)).go_back(to)
+            else:
+                chosen = self.here.go_back(to, self.signing_key)
+            what["snapshot"] = chosen
         if not self.depot:
             for other in self.here.ids():
                 if other != chosen and not wait_until_free(self.here.snapshot(other), _PATIENCE):
@@ -87,10 +90,10 @@ class Shipping:
             number = column in ("MiB", "images", "products")
             table.add_column(column, justify="right" if number else "left", no_wrap=column == "snapshot")
         there: dict[str, Manifest | None] = {}
-        latest, withdrawn = None, set[str]()
+        latest, withdrawn = None, list[str]()
         if self.depot:
-            depot = DepotPartition(open_bucket(self.depot), self.partition)
-            there, withdrawn = depot.manifests(), depot.withdrawn()
+            depot = self._in(open_bucket(self.depot))
+            there, withdrawn = depot.manifests(), depot.withdrawn(depot.held_latest())
             with suppress(SnapshotError):  # a damaged one is replaced by the next `make publish`
                 latest = depot.latest()
         for name in sorted(here | there, reverse=True):
@@ -112,6 +115,9 @@ class Shipping:
         with audited(self.data, "ship", self.partition, {"host": host}) as what:
             name = what["snapshot"] = ship(self.here, host, ssh, self.keep, self.signing_key)
         console.print(f"Snapshot {name} of {self.partition} is current in {host}", soft_wrap=True)
+
+    def _in(self, bucket: Bucket) -> DepotPartition:
+        return DepotPartition(bucket, self.partition, self.signing_key, self.here)
 
     def _given_bucket(self) -> Bucket:
         if not self.depot:

@@ -97,7 +97,8 @@ class Follower:
         """Pull it, unless somebody of this host went back from it. Returns why that failed, or ""."""
         here = self._here(partition)
         try:
-            now, current = DepotPartition(self._bucket, partition).latest(), here.current_if_there()
+            depot = DepotPartition(self._bucket, partition, self._key, here)
+            now, current = depot.accepted(), here.current_if_there()
             if now and current and here.pulled() == now.current != current:
                 return ""
             pulled = pull(here, self._bucket, key=self._key)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from shared.depot.depot import GRACE, DepotPartition, Latest
+from shared.depot.depot import GRACE, DepotPartition
 from shared.depot.meter import Meter, unmetered
 from shared.errors import DepotError, SnapshotError
 from shared.snapshot.directory import PartitionFolder
@@ -23,7 +23,7 @@ def publish(here: PartitionFolder, bucket: Bucket, *, key: str | None = None, me
     faster, or somebody went back from this snapshot. The depot is as it was then, but for objects that the next try
     finds there.
     """
-    depot, folder = DepotPartition(bucket, here.partition), here.snapshot()
+    depot, folder = DepotPartition(bucket, here.partition, key, here), here.snapshot()
     snapshot_id = folder.name
     signed = (folder / SIGNATURE).read_bytes() if (folder / SIGNATURE).exists() else None
     manifest = verify(folder, key if signed else None, here.partition)
@@ -31,8 +31,8 @@ def publish(here: PartitionFolder, bucket: Bucket, *, key: str | None = None, me
     if key and signed is None:  # it is older than the key
         signed = signature(content, key)
     before = depot.held_latest()
-    now = Latest.readable(before)
-    if now and now.current != snapshot_id and depot.is_withdrawn(snapshot_id):
+    now = depot.newest(before)
+    if snapshot_id in depot.withdrawn(before) and not (now and now.current == snapshot_id):
         raise DepotError(
             f"Somebody went back from {snapshot_id} in {bucket.uri}. Make another one: make index (FORCE=1 where "
             f"nothing changed). Or let it serve again: make rollback TO={snapshot_id}."
@@ -53,7 +53,7 @@ def _lasting(depot: DepotPartition, manifest: Manifest, before: Held | None) -> 
     Those are the current snapshot's (if another becomes current, this publisher loses anyway) and the young ones.
     """
     current: set[FileDigest] = set()
-    if now := Latest.readable(before):
+    if now := depot.newest(before):
         with suppress(SnapshotError):  # a damaged one is no help
             current.update(depot.manifest_of(now.current).files.values())
     young = datetime.now(UTC) - GRACE / 2

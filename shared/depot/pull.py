@@ -24,12 +24,12 @@ from shared.storage.files import FileDigest, digest_of, sync_folder
 def pull(here: PartitionFolder, bucket: Bucket, *, key: str | None = None, meter: Meter = unmetered) -> str:
     """Make the depot's current snapshot this host's; return its id.
 
-    Raises `SnapshotError` where it is damaged or not signed as it should be, `DepotError` where the depot fails,
+    Raises `SnapshotError` where it is damaged, older or not signed as it should be, `DepotError` where the depot fails,
     `OSError` on a full disk. What serves has not changed then.
     """
-    depot = DepotPartition(bucket, here.partition)
+    depot = DepotPartition(bucket, here.partition, key, here)
     with here.exclusive(Task.PULLING):
-        now = depot.latest()
+        now = depot.accepted()
         if now is None:
             raise SnapshotError(
                 f"The depot {bucket.uri} has no snapshot of {here.partition}. Publish one: make publish."
@@ -49,8 +49,6 @@ def pull(here: PartitionFolder, bucket: Bucket, *, key: str | None = None, meter
 def _fetch(here: PartitionFolder, depot: DepotPartition, snapshot_id: str, key: str | None, meter: Meter) -> Lease:
     content, signed = depot.signed_manifest(snapshot_id)
     manifest = checked_manifest(snapshot_id, content, signed, key, here.partition)
-    if any(Path(name).name != name or name in ("", "..", "manifest.json", SIGNATURE) for name in manifest.files):
-        raise SnapshotError(f"The manifest of {snapshot_id} names files outside the snapshot.")
     folder = here.pulling / snapshot_id
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,6 +93,12 @@ def _fetch_file(depot: DepotPartition, path: Path, wanted: FileDigest, advance: 
         try:
             with path.open("ab") as file:
                 for piece in bucket.stream(depot.object_key(wanted), start) if start < wanted.bytes else ():
+                    if file.tell() + len(piece) > wanted.bytes:
+                        path.unlink()
+                        raise SnapshotError(
+                            f"The depot {bucket.uri} holds {path.name} of {path.parent.name} larger than the "
+                            f"{wanted.bytes:,} bytes that its manifest states. Publish it again."
+                        )
                     file.write(piece)
                     advance(len(piece))
         except KeyError as error:

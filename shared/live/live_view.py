@@ -26,6 +26,7 @@ class LiveView(SnapshotView):
     def __init__(self, base: Snapshot, changes: LiveChanges) -> None:
         self.base, self.changes, self.waiting = base, changes, changes.waiting
         self.id, self.tag, self.folder = base.id, f"{base.id}+{changes.version}", base.folder
+        self.signed = base.signed
         self.manifest, self.verdicts, self.duplicates = base.manifest, base.verdicts, base.duplicates
         self.projection, self.product_projection = base.projection, base.product_projection
         self._added = AddedTable(changes.added)

@@ -5,11 +5,13 @@
 <data>/snapshots/371/0341/<id>/        a snapshot
 .writing  .pulling                     snapshots that are not complete yet
 .pulled                                the id that was pulled last
+.latest-<hash of its address>          the newest LATEST of that depot that was accepted
 .indexing.lock  .pulling.lock          held by long work of one kind: one run at a time
 .choosing.lock                         held for a moment by whoever adds, chooses or removes a snapshot
 """
 
 import fcntl
+import hashlib
 import re
 import shutil
 from collections.abc import Iterator
@@ -98,6 +100,17 @@ class PartitionFolder:
         """Remember which snapshot was pulled last."""
         self._name_in(".pulled", snapshot_id)
 
+    def latest_seen(self, depot: str) -> bytes | None:
+        """The newest LATEST of the depot at that address that this host has accepted, as it was there."""
+        with suppress(FileNotFoundError):
+            return self._latest_of(depot).read_bytes()
+        return None
+
+    def note_latest(self, depot: str, content: bytes) -> None:
+        """Remember that LATEST of the depot was accepted."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        replace_atomically(self._latest_of(depot), content)
+
     @contextmanager
     def exclusive(self, task: Task = Task.INDEXING) -> Iterator[None]:
         """Hold the lock of long work. Raises `ConfigError` if another run holds it."""
@@ -183,6 +196,9 @@ class PartitionFolder:
         with (self.path / f".{name}.lock").open("w") as lock:
             fcntl.flock(lock, how)
             yield
+
+    def _latest_of(self, depot: str) -> Path:
+        return self.path / f".latest-{hashlib.sha256(depot.encode()).hexdigest()[:16]}"
 
     def _named_in(self, name: str) -> str | None:
         path = self.path / name

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
@@ -16,12 +17,18 @@ from shared.errors import ConfigError, SnapshotError
 from shared.index.vector_store import StoreFigures
 from shared.partition import Partition
 from shared.snapshot.verdicts import QueryKind, Verdicts
+from shared.storage.bucket import SMALL
 from shared.storage.files import FileDigest
 
 FORMAT = 1
-SIGNATURE = "manifest.sig"
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+OF_NETWORKS = ("network.", "weights.")  # how names of files of networks begin
 HASH_DIGITS = 16
 PRODUCT_INDEX, PRODUCT_PROJECTION = "products_index", "products_projection"  # how names of their files begin
+
+# The name of a file in the snapshot's folder: not hidden, no path of any system, nothing that a terminal would obey.
+_PLAIN = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
+_MOST_FILES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +202,33 @@ class Manifest:
                 )
             manifest = TypeAdapter(cls).validate_json(data)
             _ = manifest.partition, datetime.fromisoformat(manifest.created)  # a server needs them
-        except (ValueError, KeyError, TypeError, ConfigError) as error:
+            _check_files(manifest)
+        except (ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
             reason = " ".join(str(error).split())
             raise SnapshotError(f"The manifest of {name} is not readable: {type(error).__name__}: {reason}") from error
         return manifest
+
+
+def _check_files(manifest: Manifest) -> None:
+    """Raise `SnapshotError` unless every file has a plain name in the snapshot's folder, and those of the network are
+    among them. All paths into a snapshot are made of these names."""
+    of_network = set(manifest.embedder.files)
+    for name in (*manifest.files, *of_network):
+        if not _PLAIN.fullmatch(name) or len(name.encode("utf-8", "replace")) > 255 or name in (MANIFEST, SIGNATURE):
+            raise SnapshotError(
+                f"The manifest of a snapshot of {manifest.partition} names {name[:80]!r}, which is no "
+                "file in the snapshot. Index again."
+            )
+    if not of_network <= manifest.files.keys() or not all(name.startswith(OF_NETWORKS) for name in of_network):
+        raise SnapshotError(
+            f"The manifest of a snapshot of {manifest.partition} names files of its network that it "
+            "does not list. Index again."
+        )
+    if len(manifest.files) > _MOST_FILES or any(digest.bytes < 0 for digest in manifest.files.values()):
+        raise SnapshotError(
+            f"The manifest of a snapshot of {manifest.partition} lists more than {_MOST_FILES:,} files, "
+            "or one of less than 0 bytes. Index again."
+        )
 
 
 def _known(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -220,6 +250,10 @@ def checked_manifest(
 ) -> Manifest:
     """Check a manifest and return it: the snapshot is named after it, and, if they are given, it is signed with the key
     and of the partition. Raises `SnapshotError` otherwise."""
+    if len(data) > SMALL:
+        raise SnapshotError(
+            f"The manifest of {snapshot_id} is larger than {SMALL:,} bytes, so it is none of this program."
+        )
     if not snapshot_id.endswith(f"-{content_name(data)}"):
         raise SnapshotError(f"The manifest of {snapshot_id} is not the one that the snapshot is named after.")
     if key:

@@ -11,11 +11,9 @@ from shared.embedding.embedder import Embedder
 from shared.embedding.engines.openvino_engine import ConvertedNetwork
 from shared.embedding.engines.runtime import Runtime
 from shared.embedding.pair import Fused
-from shared.embedding.registry import load
-from shared.errors import SnapshotError
+from shared.embedding.registry import CARRIED, SAVED, load
+from shared.errors import ModelError, SnapshotError
 from shared.snapshot.manifest import Manifest
-
-OF_NETWORKS = ("network.", "weights.")
 
 
 def network_files(paths: Sequence[Path]) -> dict[str, Path]:
@@ -26,8 +24,9 @@ def network_files(paths: Sequence[Path]) -> dict[str, Path]:
     return {f"network.{converted.index(path.with_suffix('.xml'))}{path.suffix}": path for path in paths}
 
 
-def carried_embedder(folder: Path, manifest: Manifest, runtime: Runtime) -> Embedder:
-    """The network that made a snapshot's vectors, from its own files if it carries them.
+def carried_embedder(folder: Path, manifest: Manifest, runtime: Runtime, *, signed: bool) -> Embedder:
+    """The network that made a snapshot's vectors, from its own files if it carries them. `signed`: its signature was
+    checked.
 
     Raises `ModelError` where it cannot be had, `SnapshotError` where the network at hand has other weights or prepares
     images differently.
@@ -38,7 +37,19 @@ def carried_embedder(folder: Path, manifest: Manifest, runtime: Runtime) -> Embe
         parts = [ConvertedNetwork(path, runtime) for path in converted]
         embedder: Embedder = parts[0] if len(parts) == 1 else Fused(*parts)
     else:
-        embedder = load(manifest.embedder.name, [] if converted else paths, runtime)
+        name = manifest.embedder.name
+        if unknown := set(name.split("+")) - CARRIED:  # it could be any path of this host
+            raise ModelError(
+                f"The snapshot {folder.name} needs the network {min(unknown)[:80]!r}, which is none of this "
+                "program. Leave out ENGINE=tensorflow, or index again with MODEL= of those in the README."
+            )
+        if SAVED in name.split("+") and not signed:
+            raise ModelError(
+                f"The snapshot {folder.name} carries a saved Keras model, which can hold code, and nothing "
+                "says who made it. Set SIGNING_KEY where it is indexed and here, or leave out "
+                "ENGINE=tensorflow."
+            )
+        embedder = load(name, [] if converted else paths, runtime)
     if embedder.spec != manifest.spec:
         raise SnapshotError(
             f"The snapshot {folder.name} was made with {manifest.spec}, but this host has {embedder.spec}. "

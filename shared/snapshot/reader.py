@@ -28,8 +28,8 @@ from shared.index.product_table import StoredTable
 from shared.index.stores import open_store
 from shared.partition import Partition
 from shared.snapshot.directory import PartitionFolder
-from shared.snapshot.manifest import PRODUCT_INDEX, PRODUCT_PROJECTION
-from shared.snapshot.network_files import OF_NETWORKS, carried_embedder
+from shared.snapshot.manifest import OF_NETWORKS, PRODUCT_INDEX, PRODUCT_PROJECTION
+from shared.snapshot.network_files import carried_embedder
 from shared.snapshot.verify import verify
 from shared.snapshot.view import NOT_PINNED, Neighbours, Pinned, SnapshotView
 from shared.vectors.projection import Projection
@@ -41,7 +41,7 @@ class Snapshot(SnapshotView):
     def __init__(self, folder: Path, key: str | None = None, partition: Partition | None = None) -> None:
         self.id = self.tag = folder.name
         self.folder = folder
-        self.manifest = verify(folder, key, partition)
+        self.manifest, self.signed = verify(folder, key, partition), bool(key)
         listed = self.manifest.files  # what else lies there was not verified
         self.products: StoredTable = StoredTable(folder)
         self.neighbour_table = open_neighbour_table(folder, self.products.count)
@@ -104,4 +104,4 @@ def open_embedder(folder: Path, runtime: Runtime, key: str | None = None) -> Emb
     Raises `ModelError` where it cannot be had, `SnapshotError` where the snapshot is damaged, or the network at hand
     has other weights or prepares images differently.
     """
-    return carried_embedder(folder, verify(folder, key, files=OF_NETWORKS), runtime)
+    return carried_embedder(folder, verify(folder, key, files=OF_NETWORKS), runtime, signed=bool(key))

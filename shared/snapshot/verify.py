@@ -28,7 +28,7 @@ def verify(
         if not name.startswith(files):
             continue
         path = folder / name
-        if path.parent != folder or not path.is_file():
+        if path.is_symlink() or not path.is_file():
             raise SnapshotError(f"The snapshot {folder} lacks its file {name}.")
         try:
             found = digest_of(path)

@@ -63,6 +63,8 @@ class SnapshotView(ABC):
     """Another one wherever answers may differ: the id, and which live changes are in it."""
     folder: Path
     manifest: Manifest
+    signed: bool
+    """True if its signature was checked, so that it is known who made it."""
     projection: Projection | None
     product_projection: Projection | None
     verdicts: Mapping[QueryKind, Verdicts]
@@ -130,4 +132,4 @@ class SnapshotView(ABC):
 
     def load_embedder(self, runtime: Runtime | None = None) -> Embedder:
         """The network that made its vectors. Raises as `open_embedder` does."""
-        return carried_embedder(self.folder, self.manifest, runtime or Runtime())
+        return carried_embedder(self.folder, self.manifest, runtime or Runtime(), signed=self.signed)

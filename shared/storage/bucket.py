@@ -9,6 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from shared.errors import DepotError
+
+SMALL = 1024 * 1024
+"""The bytes of the largest object that is read at once. A larger one is cut, and refused by who reads it."""
+_MOST_LISTED = 1_000_000
 Advance = Callable[[int], None]
 """Told of bytes as they are moved."""
 
@@ -37,7 +42,7 @@ class Bucket(Protocol):
     uri: str
 
     def read(self, key: str) -> Held | None:
-        """A small object, or None if there is none."""
+        """A small object, or None if there is none. Of a larger one the first `SMALL + 1` bytes."""
         ...
 
     def replace(self, key: str, data: bytes, tag: str | None) -> bool:
@@ -60,3 +65,11 @@ class Bucket(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
         ...
+
+
+def listed(bucket: Bucket, prefix: str) -> Iterator[Entry]:
+    """All objects whose key begins so. Raises `DepotError` where they are too many to be a depot's."""
+    for number, entry in enumerate(bucket.entries(prefix)):
+        if number >= _MOST_LISTED:
+            raise DepotError(f"{bucket.uri}/{prefix} has more than {_MOST_LISTED:,} objects. Remove what is not yours.")
+        yield entry

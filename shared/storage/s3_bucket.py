@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, Inc
 from botocore.exceptions import ConnectionError as Unreachable
 
 from shared.errors import ConfigError, DepotError
-from shared.storage.bucket import Advance, Entry, Held
+from shared.storage.bucket import SMALL, Advance, Entry, Held
 
 _PIECE = 1024 * 1024
 _PART = 16 * _PIECE
@@ -70,10 +70,10 @@ class S3Bucket:
             try:
                 answer = self._client.get_object(**self._object(key))
                 try:
-                    data = answer["Body"].read()
+                    data = _beginning(answer["Body"])
                 except _BROKEN:
                     answer = self._client.get_object(**self._object(key))
-                    data = answer["Body"].read()
+                    data = _beginning(answer["Body"])
             except ClientError as error:
                 if _code(error) in _MISSING:
                     return None
@@ -160,6 +160,8 @@ class S3Bucket:
                     if stuck:
                         raise
                     stuck = True
+                finally:
+                    body.close()  # of one who has enough the rest is not received
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         with self._named():
@@ -188,6 +190,17 @@ class S3Bucket:
         except (BotoCoreError, ValueError) as error:
             told = re.sub(r"//[^/@\s]*@", "//", str(error))  # a password in AWS_ENDPOINT_URL
             raise DepotError(f"{place} cannot be used: {told}".rstrip(".") + ".") from error
+
+
+def _beginning(body: Any) -> bytes:
+    """The first `SMALL + 1` bytes at most. Only reading on to the end tells whether the connection broke before it."""
+    with closing(body):
+        data = b""
+        while piece := body.read(SMALL + 1 - len(data)):
+            data += piece
+            if len(data) > SMALL:
+                break
+        return data
 
 
 def _outlast(attempts: int, response: Any = None, caught_exception: Exception | None = None, **_: Any) -> float | None:

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from shared.depot.depot import DepotPartition
+from shared.depot.latest import Latest
 from shared.embedding.registry import load
 from shared.index.duplicates import Duplicates
 from shared.index.product_table import ProductImage
@@ -71,6 +72,18 @@ def hockey(data: Path) -> PartitionFolder:
 def hockey_in(bucket: Bucket) -> DepotPartition:
     """Ice hockey in a depot."""
     return DepotPartition(bucket, HOCKEY)
+
+
+def standing(bucket: Bucket) -> list[str]:
+    """The ids of the current and the previous snapshot of ice hockey in a depot."""
+    latest = hockey_in(bucket).latest()
+    return [each for each in (latest.current, latest.previous) if each] if latest else []
+
+
+def point(bucket: Bucket, latest: Latest, key: str | None = None) -> None:
+    """Replace LATEST of ice hockey, as somebody who can write the depot, and who may have a key."""
+    held = hockey_in(bucket).held_latest()
+    assert bucket.replace("snapshots/371/0341/LATEST", latest.to_bytes(key), held.tag if held else None)
 
 
 def catalog(seed: int, count: int) -> tuple[list[str], list[dict[str, str]]]:

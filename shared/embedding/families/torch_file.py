@@ -6,6 +6,8 @@ count and the raw little-endian values. Tensors may be strided views of their st
 that such a file needs and nothing else, so a crafted file cannot run code.
 """
 
+import math
+import os
 import pickle
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -86,7 +88,7 @@ def _storage(file: BinaryIO, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:
-    data = file.read(size) if size >= 0 else b""
+    data = file.read(size) if 0 <= size <= os.fstat(file.fileno()).st_size else b""
     if len(data) != size:
         raise ValueError("it ends too early")
     return data
@@ -95,7 +97,10 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
 def _view(storage: NDArray[Any], tensor: _Tensor) -> NDArray[Any]:
     """Build a tensor as a strided view: honour size and stride, inside the storage's bounds."""
     last = tensor.offset + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride, strict=True))
-    if min((tensor.offset, *tensor.shape, *tensor.stride)) < 0 or last >= storage.size:
+    if (
+        min((tensor.offset, *tensor.shape, *tensor.stride)) < 0
+        or max(last, math.prod(tensor.shape) - 1) >= storage.size
+    ):
         raise ValueError("a tensor reaches beyond its storage")
     strides = [step * storage.itemsize for step in tensor.stride]
     return as_strided(storage[tensor.offset :], tensor.shape, strides, writeable=False).copy()

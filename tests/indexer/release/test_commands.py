@@ -23,7 +23,6 @@ from click.testing import CliRunner, Result
 
 from indexer.__main__ import main
 from indexer.release import commands, ship
-from shared.depot.depot import Latest
 from shared.errors import ConfigError, DepotError, SnapshotError
 from shared.snapshot import directory
 from shared.snapshot.lease import Lease
@@ -36,7 +35,7 @@ from tests.support.audit import entries
 from tests.support.pictures import drawn
 from tests.support.project import ROOT, often
 from tests.support.server import free_port, until
-from tests.support.snapshots import HOCKEY, hockey, hockey_in, snapshot_of, unit
+from tests.support.snapshots import HOCKEY, hockey, snapshot_of, standing, unit
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 
@@ -69,12 +68,12 @@ def test_publish_pull_list_and_go_back(bucket: Bucket, tmp_path: Path) -> None:
     assert row(table, two)[3:] == ["20", "20", "", "current", "current"]
     assert row(table, one)[3:] == ["20", "20", "", "", "previous"]
     assert one in said(command("rollback", there, *depot))
-    assert hockey_in(bucket).latest() == Latest(one, two)
+    assert standing(bucket) == [one, two]
     assert row(said(command("snapshots", there, *depot)), two)[-2:] == ["current", "previous, withdrawn"]
     assert hockey(there).current() == two  # that was the depot; the host follows
     said(command("pull", there, *depot))
     assert two in said(command("rollback", there))
-    assert (hockey(there).current(), hockey_in(bucket).latest()) == (two, Latest(one, two))
+    assert (hockey(there).current(), standing(bucket)) == (two, [one, two])
     assert one in said(command("rollback", there, "--to", one))
     assert row(said(command("snapshots", there)), one)[-2:] == ["current", ""]
 

@@ -280,12 +280,13 @@ def put(bucket: Bucket, folder: Path, key: str, data: bytes) -> None:
 
 def test_a_bad_snapshot_that_is_the_only_one(bucket: Bucket, tmp_path: Path) -> None:
     published(tmp_path, bucket, 0)
+    (tmp_path / "a" / "snapshots").mkdir(parents=True)
     follower = Follower(tmp_path / "a", bucket, key="secret")
     follower.look()
     client = create_app(Snapshots(tmp_path / "a", problems=lambda: problems(tmp_path / "a"))).test_client()
     answer = client.get("/readyz")
     assert answer.status_code == 503
-    assert f"{NAME}: The snapshot" in answer.get_json()["detail"]
+    assert f"{NAME}: The depot's LATEST" in answer.get_json()["detail"]
     assert "is not signed" in answer.get_json()["detail"]
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from shared.depot import pull as pull_module
-from shared.depot.depot import Latest
+from shared.depot.latest import Latest
 from shared.depot.publish import publish
 from shared.depot.pull import pull
 from shared.errors import ConfigError, DepotError, SnapshotError
@@ -37,7 +37,7 @@ from shared.vectors.unit import normalise
 from tests.support.processes import no_larger_than
 from tests.support.project import ROOT, THOROUGH, often
 from tests.support.s3 import s3_server
-from tests.support.snapshots import HOCKEY, hockey, hockey_in, snapshot_of, unit
+from tests.support.snapshots import HOCKEY, hockey, hockey_in, point, snapshot_of, standing, unit
 
 LATEST = "snapshots/371/0341/LATEST"
 # Does one thing to a depot in a process of its own, and dies (SIGKILL) when the n-th call to the bucket is reached.
@@ -117,16 +117,16 @@ def test_a_snapshot_goes_through_a_depot_unchanged(bucket: Bucket, tmp_path: Pat
     here, there = tmp_path / "here", tmp_path / "there"
     one = filled(here, 1)
     assert publish(hockey(here), bucket) == one
-    assert hockey_in(bucket).latest() == Latest(one)
+    assert standing(bucket) == [one]
     assert pull(hockey(there), bucket) == one
     assert hockey(there).current() == hockey(there).pulled() == one
     for path in hockey(here).snapshot(one).iterdir():
         assert (hockey(there).snapshot(one) / path.name).read_bytes() == path.read_bytes()
     two = filled(here, 2)
     publish(hockey(here), bucket)
-    assert hockey_in(bucket).latest() == Latest(two, one)
+    assert standing(bucket) == [two, one]
     publish(hockey(here), bucket)  # once more changes nothing
-    assert hockey_in(bucket).latest() == Latest(two, one)
+    assert standing(bucket) == [two, one]
     assert pull(hockey(there), bucket) == two
     assert (hockey(there).current(), hockey(there).previous()) == (two, one)
     assert list(hockey_in(bucket).manifests()) == sorted([one, two], reverse=True)
@@ -171,7 +171,7 @@ def test_a_damaged_snapshot_is_not_published(bucket: Bucket, tmp_path: Path) -> 
     (hockey(tmp_path).snapshot(one) / "index.faiss").write_bytes(b"junk")
     with pytest.raises(SnapshotError, match=r"index\.faiss"):
         publish(hockey(tmp_path), bucket)
-    assert hockey_in(bucket).latest() is None
+    assert standing(bucket) == []
     with pytest.raises(SnapshotError, match=r"no snapshot of 1/2 in .* Make one: make index"):
         publish(PartitionFolder(tmp_path, Partition("1", "2")), bucket)
     with pytest.raises(SnapshotError, match="has no snapshot of 1/2"):
@@ -370,7 +370,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_debris(bucket: Bucket, tmp_path: 
         assert done.returncode == 1, (limit, done)
         assert b"File too large" in done.stderr, (limit, done)
         assert Snapshot.current(there, HOCKEY).id == one
-        assert hockey_in(bucket).latest() == (Latest(one) if verb == "publish" else Latest(two, one))
+        assert standing(bucket) == ([one] if verb == "publish" else [two, one])
         assert not list(tmp_path.rglob(debris)), limit
     done = limited(verb, there if verb == "pull" else here, bucket, size)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -432,7 +432,7 @@ def test_going_back_in_the_depot(bucket: Bucket, tmp_path: Path) -> None:
         hockey_in(bucket).go_back()
     one, two, three = (published(tmp_path, bucket, seed) for seed in (1, 2, 3))
     assert hockey_in(bucket).go_back() == two
-    assert hockey_in(bucket).latest() == Latest(two, three)
+    assert standing(bucket) == [two, three]
     assert whole(bucket, tmp_path / "there") == two
     assert hockey_in(bucket).go_back(one) == one
     assert hockey_in(bucket).go_back() == two
@@ -442,7 +442,7 @@ def test_going_back_in_the_depot(bucket: Bucket, tmp_path: Path) -> None:
         bucket.delete(key)
     with pytest.raises(SnapshotError, match="lacks the file"):
         hockey_in(bucket).go_back(three)
-    assert hockey_in(bucket).latest() == Latest(two, one)
+    assert standing(bucket) == [two, one]
 
 
 def test_what_somebody_went_back_from_is_not_published_again(bucket: Bucket, tmp_path: Path) -> None:
@@ -450,13 +450,17 @@ def test_what_somebody_went_back_from_is_not_published_again(bucket: Bucket, tmp
     hockey_in(bucket).go_back()
     with pytest.raises(DepotError, match=f"Somebody went back from {two} .* rollback TO={two}"):
         publish(hockey(tmp_path / "here"), bucket)  # a nightly run that made nothing new
-    assert hockey_in(bucket).latest() == Latest(one, two)
-    assert hockey_in(bucket).withdrawn() == {two}
+    assert standing(bucket) == [one, two]
+    assert withdrawn(bucket) == [two]
     hockey_in(bucket).go_back(two)
-    assert hockey_in(bucket).withdrawn() == {one}
+    assert withdrawn(bucket) == [one]
     assert publish(hockey(tmp_path / "here"), bucket) == two
-    assert hockey_in(bucket).latest() == Latest(two, one)
+    assert standing(bucket) == [two, one]
     assert published(tmp_path, bucket, 3)
+
+
+def withdrawn(bucket: Bucket) -> list[str]:
+    return hockey_in(bucket).withdrawn(hockey_in(bucket).held_latest())
 
 
 def test_going_back_outlives_a_publisher_who_forgets_it(
@@ -568,9 +572,11 @@ def test_an_unsigned_or_wrongly_signed_snapshot_is_refused(bucket: Bucket, tmp_p
     here, there = tmp_path / "here", tmp_path / "there"
     one = filled(here, 1)
     publish(hockey(here), bucket)
+    point(bucket, Latest(1, "371", "0341", one), "the-secret")
     with pytest.raises(SnapshotError, match=f"{one} is not signed"):
         pull(hockey(there), bucket, key="the-secret")
     publish(hockey(here), bucket, key="another-secret")
+    point(bucket, Latest(2, "371", "0341", one), "the-secret")
     with pytest.raises(SnapshotError, match=f"{one} is signed with another key") as caught:
         pull(hockey(there), bucket, key="the-secret")
     assert "the-secret" not in str(caught.value)
@@ -642,6 +648,9 @@ def test_a_snapshot_of_another_partition_is_refused(bucket: Bucket, tmp_path: Pa
     publish(PartitionFolder(tmp_path / "here", other), bucket, key="the-secret")
     for entry in [*bucket.entries("snapshots/1/2/"), *bucket.entries("objects/1/2/")]:
         bucket.replace(entry.key.replace("1/2", "371/0341"), b"".join(bucket.stream(entry.key)), None)
+    with pytest.raises(SnapshotError, match="LATEST of 371/0341 is one of 1/2"):
+        pull(hockey(tmp_path / "there"), bucket, key="the-secret")
+    point(bucket, Latest(1, "371", "0341", foreigner), "the-secret")
     with pytest.raises(SnapshotError, match=f"{foreigner} is one of 1/2, not of 371/0341"):
         pull(hockey(tmp_path / "there"), bucket, key="the-secret")
     assert hockey(tmp_path / "there").current() is None
@@ -683,7 +692,7 @@ def test_a_manifest_in_the_depot_cannot_name_files_elsewhere(bucket: Bucket, tmp
     published(tmp_path, bucket, 1)
     for name in ("../../../escaped", "/escaped", "manifest.json", "..", ""):
         foreign(bucket, {name: {"bytes": 1, "sha256": "0" * 64}})
-        with pytest.raises(SnapshotError, match="outside the snapshot"):
+        with pytest.raises(SnapshotError, match="no file in the snapshot"):
             pull(hockey(tmp_path / "there"), bucket)
     foreign(bucket, {"x": {"bytes": 1, "sha256": "../../etc/passwd"}})
     with pytest.raises(SnapshotError, match="SHA-256 that is none"):
@@ -723,7 +732,7 @@ def foreign(bucket: Bucket, files: dict[str, Any]) -> None:
 @pytest.mark.parametrize("text", [b"", b"..\n", b"../../etc\n", b"\xff\xfe", b"a\nb\nc\n"])
 def test_a_latest_that_names_no_snapshot_is_refused(bucket: Bucket, tmp_path: Path, text: bytes) -> None:
     bucket.replace(LATEST, text, None)
-    with pytest.raises(SnapshotError, match="LATEST does not name"):
+    with pytest.raises(SnapshotError, match="LATEST of 371/0341 does not name"):
         pull(hockey(tmp_path / "there"), bucket)
     one = published(tmp_path, bucket, 1)  # the next publisher replaces it
     assert whole(bucket, tmp_path / "there") == one

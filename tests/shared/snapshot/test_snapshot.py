@@ -133,7 +133,7 @@ def test_sizes_that_the_manifest_does_not_state_are_refused(good: Snapshot) -> N
 
 def test_a_manifest_cannot_name_files_elsewhere(good: Snapshot) -> None:
     mark = {"../../CURRENT": {"bytes": 1, "sha256": "0"}}
-    with pytest.raises(SnapshotError, match="lacks its file"):
+    with pytest.raises(SnapshotError, match="no file in the snapshot"):
         Snapshot(renamed(good.folder, files=mark))
 
 
