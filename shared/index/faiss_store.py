@@ -8,6 +8,7 @@ IVF<n>,Flat      the same, where float16 would move answers
 
 import math
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import faiss
@@ -33,6 +34,8 @@ _RECALL = 0.99
 _VISITED = 32
 # Up to so many allowed rows, multiplying with their vectors is faster than FAISS's selector.
 _GATHERED = 1000
+_KINDS = (faiss.IndexFlatIP, faiss.IndexScalarQuantizer, faiss.IndexIVFFlat, faiss.IndexIVFScalarQuantizer)
+_reading = Lock()  # FAISS has one limit for the whole process
 
 
 def build_faiss(vectors: Vectors, path: Path, exact_bytes: int = EXACT_BYTES) -> StoreFigures:
@@ -77,18 +80,29 @@ def _cells(kind: str, vectors: Vectors, ground_truth: GroundTruth) -> tuple[Any,
 
 
 class FaissStore:
-    """A `VectorStore` over a verified file. Wrong queries are stopped here: FAISS crashes or answers nonsense."""
+    """A `VectorStore` over a verified file, of `size` (count, dimension) if that is given. Wrong queries are stopped
+    here: FAISS crashes or answers nonsense.
 
-    def __init__(self, path: Path) -> None:
+    Raises `SnapshotError` where the file is none that `build_faiss` writes. It takes no more memory than the file has
+    bytes, whatever it says of itself.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int] | None = None) -> None:
         self._index: Any
         try:
-            # Mapped into memory, so that all workers share the vectors.
-            self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError as error:
+            with _reading:
+                faiss.set_deserialization_vector_byte_limit(max(path.stat().st_size, 1))  # of one array; 0: no limit
+                # Mapped into memory, so that all workers share the vectors.
+                self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+            self._cells = self._index.nlist if isinstance(self._index, faiss.IndexIVF) else 0
+            if type(self._index) not in _KINDS or size not in (None, (self.count, self.dimension)):
+                raise SnapshotError(f"The index {path} has not the kind and size that its manifest states.")
+            if self._cells:
+                if self._index.invlists.compute_ntotal() != self.count:
+                    raise SnapshotError(f"The index {path} lacks rows, or has too many.")
+                self._index.make_direct_map()  # where each row lies
+        except (OSError, RuntimeError, MemoryError) as error:
             raise SnapshotError(f"FAISS cannot read {path}: {error}") from error
-        self._cells = self._index.nlist if isinstance(self._index, faiss.IndexIVF) else 0
-        if self._cells:
-            self._index.make_direct_map()  # where each row lies
 
     @property
     def count(self) -> int:

@@ -17,12 +17,13 @@ def build_store(name: str, vectors: Vectors, folder: Path, stem: str = "index") 
     return build_faiss(vectors, folder / f"{stem}.faiss")
 
 
-def open_store(name: str, folder: Path, stem: str = "index") -> VectorStore:
-    """The store of that kind in a snapshot's folder, whose files must have been verified. Raises `ConfigError`."""
+def open_store(name: str, folder: Path, stem: str = "index", size: tuple[int, int] | None = None) -> VectorStore:
+    """The store of that kind in a snapshot's folder, whose files must have been verified, of that size (count,
+    dimension). Raises `ConfigError`, and `SnapshotError` where it is damaged or of another size."""
     _check(name)
     from shared.index.faiss_store import FaissStore
 
-    return FaissStore(folder / f"{stem}.faiss")
+    return FaissStore(folder / f"{stem}.faiss", size)
 
 
 def _check(name: str) -> None:

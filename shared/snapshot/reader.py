@@ -45,30 +45,29 @@ class Snapshot(SnapshotView):
         listed = self.manifest.files  # what else lies there was not verified
         self.products: StoredTable = StoredTable(folder)
         self.neighbour_table = open_neighbour_table(folder, self.products.count)
-        self.store = open_store(self.manifest.store, folder)
+        count, kind = self.manifest.count, self.manifest.store
+        self.store = open_store(kind, folder, size=(count, self.manifest.dimension))
         self.projection = Projection.open(folder, listed)
         self.product_projection, self.product_store = self.projection, self.store
         if self.manifest.product_dimension:
             self.product_projection = Projection.open(folder, listed, PRODUCT_PROJECTION)
-            self.product_store = open_store(self.manifest.store, folder, PRODUCT_INDEX)
+            size = (count, self.manifest.product_dimension)
+            self.product_store = open_store(kind, folder, PRODUCT_INDEX, size)
         self._columns = open_columns(folder, self.products.rows)
         self.duplicates = Duplicates.open(folder, listed, self.products.count)
         self.verdicts = self.manifest.quality.verdicts
         wanted = self.manifest
-        found = (self.store.count, self.store.dimension, self.products.rows, self.products.count)
-        fits = found == (wanted.count, wanted.dimension, wanted.count, wanted.products)
-        product_dimension = wanted.product_dimension or wanted.dimension
-        fits &= (self.product_store.count, self.product_store.dimension) == (wanted.count, product_dimension)
+        fits = (self.products.rows, self.products.count) == (wanted.count, wanted.products)
         for projection, dimension in (
             (self.projection, wanted.dimension),
-            (self.product_projection, product_dimension),
+            (self.product_projection, wanted.product_dimension or wanted.dimension),
         ):
             if projection:
                 fits &= projection.dimension == dimension
                 ends = (block.start + block.means.shape[1] for block in projection.blocks)
                 fits &= max(ends) <= wanted.embedder.dimension
         if not fits:
-            raise SnapshotError(f"The index of {folder} has not the size that its manifest states.")
+            raise SnapshotError(f"The snapshot {folder} has not the size that its manifest states.")
 
     @classmethod
     def current(cls, data: Path, partition: Partition, key: str | None = None) -> "Snapshot":

@@ -1,8 +1,10 @@
 """One contract for every store: built fresh in a folder, and opened from it."""
 
 import re
+import struct
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
@@ -159,3 +161,35 @@ def test_vectors_are_mapped_not_read(tmp_path: Path) -> None:
     opened += [stores.open_store("faiss", tmp_path / "cells") for _ in range(5)]
     assert all(store.search(vectors[:1], 5)[1][0, 0] == 0 for store in opened)
     assert own_memory() - before < 20_000
+
+
+@pytest.mark.parametrize("size", [(199, 64), (200, 63)])
+def test_a_store_of_another_size_is_refused(store: VectorStore, tmp_path: Path, size: tuple[int, int]) -> None:
+    assert stores.open_store("faiss", tmp_path, size=(store.count, store.dimension)).count == 200
+    with pytest.raises(SnapshotError, match="not the kind and size that its manifest states"):
+        stores.open_store("faiss", tmp_path, size=size)
+
+
+def test_a_file_that_states_more_rows_than_it_has_takes_no_memory(store: VectorStore, tmp_path: Path) -> None:
+    path, many = tmp_path / "index.faiss", 2**40
+    path.write_bytes(path.read_bytes().replace(struct.pack("<q", 200), struct.pack("<q", many)))
+    for size in (None, (200, 64), (many, 64)):
+        with pytest.raises(SnapshotError, match=r"FAISS cannot read|lacks rows|size"):
+            stores.open_store("faiss", tmp_path, size=size)
+
+
+def test_an_array_is_no_larger_than_the_file(store: VectorStore, tmp_path: Path) -> None:
+    path = tmp_path / "index.faiss"
+    stores.open_store("faiss", tmp_path)
+    assert faiss.get_deserialization_vector_byte_limit() == path.stat().st_size
+
+
+def test_an_index_of_a_kind_that_is_never_written_is_refused(tmp_path: Path) -> None:
+    for kind in ("HNSW8", "PCA8,Flat", "IDMap,Flat"):
+        index = faiss.index_factory(64, kind, faiss.METRIC_INNER_PRODUCT)
+        index.train(VECTORS)
+        if not kind.startswith("IDMap"):
+            index.add(VECTORS)
+        faiss.write_index(index, str(tmp_path / "index.faiss"))
+        with pytest.raises(SnapshotError, match="kind and size"):
+            stores.open_store("faiss", tmp_path)
