@@ -96,7 +96,7 @@ class FaissStore:
                 self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
             self._cells = self._index.nlist if isinstance(self._index, faiss.IndexIVF) else 0
             if type(self._index) not in _KINDS or size not in (None, (self.count, self.dimension)):
-                raise SnapshotError(f"The index {path} has not the kind and size that its manifest states.")
+                raise SnapshotError(f"The index {path} is not of the kind, or not the size that its manifest states.")
             if self._cells:
                 if self._index.invlists.compute_ntotal() != self.count:
                     raise SnapshotError(f"The index {path} lacks rows, or has too many.")
