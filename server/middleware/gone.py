@@ -42,7 +42,7 @@ class Client:
         if not seen & ~select.POLLRDHUP and self._can_be_asked:
             self._can_be_asked = False
             with suppress(OSError):
-                self._socket.send(_SIGN_OF_LIFE, socket.MSG_DONTWAIT)
+                self._socket.sendall(_SIGN_OF_LIFE)  # behind what is not sent yet
             seen = _events(self._socket)
         if seen & ~select.POLLRDHUP:  # POLLHUP: both directions are closed; POLLERR: it was reset
             _log.debug("A client is gone, so its request is dropped")
