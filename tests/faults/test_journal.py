@@ -92,6 +92,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow  # it takes seconds
 def test_no_flipped_bit_is_other_content_without_being_noticed(tmp_path: Path, files: dict[str, bytes]) -> None:
     folder, dice = tmp_path / "live" / "371", random.Random(1)
     whole = content(tmp_path)
@@ -195,6 +196,15 @@ def half(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def page_of_products(path: Path) -> None:
+    """Damage one page, which a change of availability would not touch."""
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'products'").fetchone()
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * 4096 : page * 4096] = bytes(4096)
+    path.write_bytes(data)
+
+
 def folder_of_that_name(path: Path) -> None:
     path.unlink()
     path.mkdir()
@@ -204,12 +214,13 @@ def folder_of_that_name(path: Path) -> None:
     "damage",
     [
         half,
+        page_of_products,
         folder_of_that_name,
         Path.unlink,
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(b"no database" * 1000),
     ],
-    ids=["half", "folder", "gone", "empty", "other"],
+    ids=["half", "page", "folder", "gone", "empty", "other"],
 )
 def test_a_file_that_is_no_journal_costs_only_its_changes(data: Path, damage: Callable[[Path], object]) -> None:
     path = data / "live" / "371" / "0341.sqlite"
@@ -228,7 +239,7 @@ def test_a_file_that_is_no_journal_costs_only_its_changes(data: Path, damage: Ca
     if path.is_dir():
         assert (status, "Is a directory" in said) == (1, True)
         return
-    assert (status, "changes up to 3" in said or "all of it" in said or "the clock" in said) == (0, True), said
+    assert (status, "Damaged or lost: " in said) == (0, True), said
     client.snapshots.apply_changes()
     assert client.http.get("/readyz").get_json()["live_changes"] == {}
     assert client.ask("PATCH", "/availability", json={"unavailable": ["p2"]})["change"] == 5
