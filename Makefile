@@ -4,7 +4,7 @@ EXTRAS ?= index
 # the environment variable SIMILARITY_<NAME>; it is handed on through the environment, so no shell ever reads it.
 VARIABLES := DPT DOMAIN DATA CATALOG IMAGE_URL MODEL WEIGHTS ENGINE STORE LIMIT CONNECTIONS MAX_FAILURES RETRY_FAILED \
              METRIC ALIKE USER_PHOTOS MAX_DROP FORCE PHOTOS AGAINST \
-             DEPOT KEEP TO SSH SIGNING_KEY ADMIN_KEY KEYS RATE CORS_ORIGINS LOG_FORMAT \
+             DEPOT KEEP TO SSH SIGNING_KEY ADMIN_KEY KEYS RATE PROXY CORS_ORIGINS LOG_FORMAT \
              HOST PORT WORKERS PHOTO_HOSTS DATASET BENCH
 $(foreach v,$(VARIABLES),$(if $(filter command line,$(origin $(v))),$(eval export SIMILARITY_$(v) := $$(value $(v)))))
 

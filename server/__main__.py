@@ -11,7 +11,7 @@ import click
 from server import cli as ask
 from server.config import OPTIONS, ServerConfig
 from server.middleware import api_keys as keys
-from server.middleware.rate_limits import parse_rate
+from server.middleware.rate_limits import Proxies, parse_rate
 from shared.command_line import DefaultGroup, run
 from shared.snapshot.directory import partitions
 from shared.storage.buckets import open_bucket
@@ -40,6 +40,7 @@ def serve(**options: Any) -> None:
         keys.read_keys(config.keys)
     if config.rate:
         parse_rate(config.rate)
+    Proxies(config.proxy or "")
     names = ", ".join(map(str, partitions(config.data))) or "none yet (make index, or make demo)"
     if config.log_format == "text":
         print(f"Serving http://{config.host}:{config.port} from {config.data}: {names}", flush=True)

@@ -34,7 +34,7 @@ from server.middleware.caching import WORTH_COMPRESSING, Caching
 from server.middleware.cors import Cors
 from server.middleware.fast_path import FastPath
 from server.middleware.gone import CLIENT_GONE, DropGone
-from server.middleware.rate_limits import RateLimits
+from server.middleware.rate_limits import Proxies, RateLimits
 from server.middleware.request_log import RequestLog
 from server.middleware.routes import Routes
 from server.problems import http_problem, problem
@@ -164,7 +164,7 @@ def _add_middleware(app: Flask, snapshots: Snapshots, config: ServerConfig, proc
         wsgi = FastPath(wsgi, partial(like_product, snapshots))
     wsgi = Audit(DropGone(wsgi), config.data)
     if config.rate:
-        wsgi = RateLimits(wsgi, config.rate, processes.rates if processes else None)
+        wsgi = RateLimits(wsgi, config.rate, processes.rates if processes else None, Proxies(config.proxy or ""))
     wsgi = Auth(wsgi, Keys(config.keys, config.admin_key), Routes(app.url_map, app.view_functions).role_of)
     wsgi = Caching(wsgi)
     if config.cors_origins:

@@ -68,6 +68,7 @@ OPTIONS = [
         click.Choice([engine.value for engine in Engine]),
     ),
     _option("rate", "How often each key, or each address without KEYS, may ask: 600 (a minute), 10/second.."),
+    _option("proxy", "Proxies that are believed whose request it is: addresses or networks, with commas between."),
 ]
 
 
@@ -85,6 +86,7 @@ class ServerConfig:
     admin_key: str | None = field(default=None, repr=False)
     keys: Path | None = None
     rate: str | None = None
+    proxy: str | None = None
     cors_origins: str | None = None
     log_format: str = "text"
     image_url: str | None = None

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,16 +79,37 @@ def parse_rate(text: str) -> limits.RateLimitItem:
         raise ConfigError(f"RATE is {text!r}; it must be such as 600, 600/minute or 10/second.") from error
 
 
+class Proxies:
+    """The proxies in front of this server, by addresses or networks with commas between: only they are believed whom
+    they ask for. Raises `ConfigError`."""
+
+    def __init__(self, text: str) -> None:
+        try:
+            self._networks = [ip_network(part.strip()) for part in text.split(",")] if text else []
+        except ValueError as error:
+            raise ConfigError(f"PROXY is {text!r}: {error}. It must be such as 127.0.0.1,10.0.0.0/8.") from error
+
+    def client(self, environ: "WSGIEnvironment") -> str:
+        """The address of who asked: the last that a proxy tells, for those before it are what the client says."""
+        peer: str = environ.get("REMOTE_ADDR", "")
+        told = environ.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
+        try:
+            believed = any(ip_address(peer) in network for network in self._networks)
+            return str(ip_address(told)) if believed else peer
+        except ValueError:  # a Unix socket, or no address is told
+            return peer
+
+
 class RateLimits:
     """WSGI middleware, behind `Auth`, that answers 429 to a client that asks too often below /v1."""
 
-    def __init__(self, app: "WSGIApplication", rate: str, path: Path | None) -> None:
-        self._app, self._rate, self._counts = app, parse_rate(rate), Counts(path)
+    def __init__(self, app: "WSGIApplication", rate: str, path: Path | None, proxies: Proxies) -> None:
+        self._app, self._rate, self._counts, self._proxies = app, parse_rate(rate), Counts(path), proxies
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] == "OPTIONS" or not environ["PATH_INFO"].lstrip("/").startswith("v1/"):
             return self._app(environ, start_response)
-        client, seconds = environ.get(HOLDER) or environ.get("REMOTE_ADDR", ""), self._rate.get_expiry()
+        client, seconds = environ.get(HOLDER) or self._proxies.client(environ), self._rate.get_expiry()
         try:
             window = self._counts.hit(client, seconds)
         except sqlite3.Error as error:  # a full disk stops no shop

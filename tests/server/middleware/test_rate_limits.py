@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from server.app import create_app
 from server.config import ServerConfig
 from server.middleware import rate_limits
-from server.middleware.rate_limits import Counts, parse_rate
+from server.middleware.rate_limits import Counts, Proxies, parse_rate
 from server.serving.snapshots import Snapshots
 from shared.errors import ConfigError
 from tests.support.answers import ask, problem
@@ -62,6 +62,25 @@ def test_each_key_has_its_own_count_and_strangers_none(data: Path, tmp_path: Pat
         problem(client.get(SIMILAR), 401)
     assert [client.get(SIMILAR, **bearing(one)).status_code for _ in range(3)] == [200, 200, 429]
     assert client.get(SIMILAR, **bearing(other)).status_code == 200
+
+
+def test_only_proxies_are_believed_which_address_asks(data: Path) -> None:
+    config = ServerConfig(data, rate="1", proxy="127.0.0.1, 10.0.0.0/8")
+    client = create_app(Snapshots(data), config).test_client()
+
+    def asks(peer: str, told: str) -> int:
+        asked = client.get(SIMILAR, environ_base={"REMOTE_ADDR": peer}, headers={"X-Forwarded-For": told})
+        return asked.status_code
+
+    assert [asks("127.0.0.1", told) for told in ("192.0.2.1", "192.0.2.2", "192.0.2.1")] == [200, 200, 429]
+    assert asks("10.1.2.3", "192.0.2.9, 192.0.2.1") == 429  # what stands before is the client's own word
+    assert [asks("127.0.0.1", told) for told in ("", "nobody")] == [200, 429]  # its own address counts
+    assert [asks("192.0.2.7", told) for told in ("192.0.2.8", "192.0.2.9")] == [200, 429]
+
+
+def test_a_wrong_proxy_is_said() -> None:
+    with pytest.raises(ConfigError, match=r"PROXY is '10.0.0.1/8'.*must be such as"):
+        Proxies("10.0.0.1/8")
 
 
 @pytest.mark.parametrize("rate", ["", "x", "0x5", "-1", "5/fortnight", "٣"])
