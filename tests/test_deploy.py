@@ -48,9 +48,32 @@ def test_no_service_sets_our_options() -> None:
     assert server["enableServiceLinks"] is indexer["spec"]["enableServiceLinks"] is False
 
 
-def test_compose_has_the_store_the_indexer_and_two_servers() -> None:
+def test_the_pod_stops_its_proxy_before_its_server_and_gives_both_the_time() -> None:
+    (pod,) = (each["spec"]["template"]["spec"] for each in KUBERNETES if each["kind"] == "Deployment")
+    proxy, server = pod["containers"]
+    waits = [int(each["lifecycle"]["preStop"]["exec"]["command"][1]) for each in (proxy, server)]
+    nginx = int(re.findall(r"worker_shutdown_timeout (\d+)s;", (DEPLOY / "nginx.conf").read_text())[0])
+    assert waits[1] > waits[0] + nginx
+    assert pod["terminationGracePeriodSeconds"] > waits[1] + 30  # gunicorn's graceful_timeout
+    assert {"name": "proxy", "configMap": {"name": "similarity-proxy"}} in pod["volumes"]
+    assert {"ip": "127.0.0.1", "hostnames": ["similarity"]} in pod["hostAliases"]
+    (service,) = (each["spec"] for each in KUBERNETES if each["kind"] == "Service")
+    assert [port["targetPort"] for port in service["ports"]] == [proxy["ports"][0]["name"]]
+
+
+def test_systemd_tells_only_the_master_to_stop() -> None:
+    """Workers that are told too would close the listener before the master lets nobody begin to connect."""
+    assert "KillMode=mixed" in (DEPLOY / "similarity.service").read_text().splitlines()
+
+
+def test_compose_has_the_store_the_indexer_and_two_servers_behind_a_proxy() -> None:
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    assert set(services) == {"s3", "indexer", "server1", "server2"}
+    assert set(services) == {"s3", "indexer", "server1", "server2", "proxy"}
+    assert [name for name, service in services.items() if "ports" in service] == ["proxy"]
+    assert services["proxy"]["volumes"] == ["./nginx.conf:/etc/nginx/nginx.conf:ro"]
+    for name in ("server1", "server2"):
+        assert services[name]["networks"]["default"]["aliases"] == ["similarity"]
+        assert "SIMILARITY_PROXY" in services[name]["environment"]
     assert [name for name, service in services.items() if "build" in service] == ["indexer", "server1"]
     assert services["indexer"]["image"] != services["server1"]["image"] == services["server2"]["image"]
 
