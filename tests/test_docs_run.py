@@ -29,6 +29,8 @@ NOT_RUN: Mapping[str, str] = {
     "make test": "these are the tests",
     "make bench": "tests/test_bench.py runs a small one",
     "make serve KEYS=": "tests/server/middleware/test_api_keys.py serves with a file of keys",
+    "echo '127.0.0.1 similarity'": "tests/test_proxy.py writes the address into nginx.conf",
+    "echo 'listen 8443 ssl": "tests/test_proxy.py serves with a certificate of its own",
     ".venv/bin/python -m server": "tests/test_ask.py and test_keys.py run them",
     """curl -X PUT -H "$KEY" --json '{"images": [{"image_id": "900001"}]""": "tests/test_live.py fetches by ids",
 }

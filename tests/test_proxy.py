@@ -3,10 +3,14 @@
 import json
 import re
 import socket
+import ssl
+import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +20,7 @@ from tests.support.answers import ask
 from tests.support.pictures import drawn, vectors
 from tests.support.project import ROOT
 from tests.support.proxy import proxied
-from tests.support.server import serving, until
+from tests.support.server import free_port, serving, until
 from tests.support.snapshots import snapshot_of
 
 SIMILAR = "/v1/371/0341/products/p1/similar"
@@ -115,6 +119,24 @@ def test_125_slow_clients_delay_nobody(sort: str, proxy: str) -> None:
                 with suppress(OSError):
                     client.sendall(b"x")
         assert time.monotonic() - start < 10  # one slow client alone would take longer
+
+
+def test_it_speaks_tls_where_it_has_a_certificate(tmp_path: Path) -> None:
+    port, certificate, tls = free_port(), tmp_path / "certificate", tmp_path / "tls"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    subprocess.run(
+        [*make, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(certificate) + ".key", "-out", certificate],
+        check=True,
+        capture_output=True,
+    )
+    tls.mkdir()
+    with_key = f"ssl_certificate {certificate}; ssl_certificate_key {certificate}.key;"
+    (tls / "tls.conf").write_text(f"listen 127.0.0.1:{port} ssl; {with_key}")
+    snapshot_of(tmp_path, ["p1", "p2"], vectors(1, 2))
+    with serving(tmp_path) as base, proxied(base, tmp_path):
+        trusted = ssl.create_default_context(cafile=certificate)
+        with urllib.request.urlopen(f"https://127.0.0.1:{port}{SIMILAR}", timeout=20, context=trusted) as answer:
+            assert answer.status == 200
 
 
 def test_no_query_is_logged() -> None:

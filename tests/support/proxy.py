@@ -13,9 +13,9 @@ from tests.support.server import free_port, wait_for
 
 
 @contextlib.contextmanager
-def proxied(base: str, folder: Path, tls: str = "") -> Iterator[str]:
+def proxied(base: str, folder: Path) -> Iterator[str]:
     """A proxy in front of the server at `base`, its files in a folder; yields its base URL. Of the configuration only
-    addresses and paths are changed."""
+    addresses and paths are changed. What is in the folder's `tls/` is read, as beside the real one."""
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
     if not nginx:
         pytest.skip("nginx is not installed")
@@ -29,9 +29,6 @@ def proxied(base: str, folder: Path, tls: str = "") -> Iterator[str]:
         assert old in text
         text = text.replace(old, new)
     (folder / "nginx.conf").write_text("user root;\n" + text)
-    (folder / "tls").mkdir()
-    if tls:
-        (folder / "tls" / "tls.conf").write_text(tls)
     command = [nginx, "-e", "stderr", "-c", str(folder / "nginx.conf"), "-g", f"daemon off; pid {folder}/pid;"]
     subprocess.run([*command, "-t"], check=True, capture_output=True)
     with (folder / "nginx.log").open("wb") as log:
