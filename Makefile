@@ -14,7 +14,7 @@ RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
 .PHONY: help index images weights evaluate changes export publish pull snapshots rollback ship serve demo bench test \
-        check format
+        check format audit
 
 help: ## Show this list
 	@echo "image-similarity: which products look most like this product, or like this photo?"
@@ -72,6 +72,9 @@ check: $(VENV)/dev ## Check style and types
 
 format: $(VENV)/dev ## Format the code
 	@$(RUN) -m ruff format . && $(RUN) -m ruff check --fix .
+
+audit: $(VENV)/dev ## Look for known vulnerabilities of what constraints.txt pins
+	@$(RUN) .ci/audit.py
 
 $(VENV)/installed: setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
