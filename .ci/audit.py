@@ -58,7 +58,7 @@ def main() -> int:
     try:
         if not (TOOL / "bin" / "pip-audit").exists():
             venv.create(TOOL, with_pip=True)
-            install = [TOOL / "bin" / "python", "-m", "pip", "install", "--quiet", f"pip-audit=={VERSION}"]
+            install = [str(TOOL / "bin" / "python"), "-m", "pip", "install", "--quiet", f"pip-audit=={VERSION}"]
             subprocess.run(install, check=True, capture_output=True)
         pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
         (first,) = report(pins[:1])
