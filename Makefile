@@ -14,7 +14,7 @@ RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
 .PHONY: help index images weights evaluate changes export publish pull snapshots rollback ship serve demo bench test \
-        check format audit
+        faults check format audit
 
 help: ## Show this list
 	@echo "image-similarity: which products look most like this product, or like this photo?"
@@ -66,6 +66,9 @@ bench: $(VENV)/installed ## See how fast it is: [BENCH=embed|pipeline|search|ser
 test: $(VENV)/dev ## Run the tests: [QUICK=1 ONLY=tests/shared/search THOROUGH=1 ORDER=random]
 	@$(if $(ONLY)$(QUICK),,echo "Only the quick ones: make test QUICK=1. Only one room's: make test ONLY=tests/shared/search")
 	@$(RUN) -m pytest -n auto --dist loadfile $(if $(QUICK),-m "not slow") $(if $(filter random,$(ORDER)),-p randomly -v) $(ONLY)
+
+faults: $(VENV)/dev ## See which faults were survived: a table, data/faults.md [THOROUGH=1]
+	@$(RUN) -m pytest -n auto --dist loadfile -m fault -p tests.support.fault_table
 
 check: $(VENV)/dev ## Check style and types
 	@$(RUN) -m ruff format --check --quiet . && $(RUN) -m ruff check --quiet . && $(RUN) -m mypy

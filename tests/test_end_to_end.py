@@ -108,6 +108,8 @@ def test_a_wrong_command_is_one_sentence(arguments: list[str], named: str, tmp_p
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.fault("C4")
+@pytest.mark.fault("N7")
 def test_a_lost_catalog_keeps_the_old_snapshot(cdn: ImageServer, tmp_path: Path) -> None:
     before = snapshot_of(tmp_path, ["p", "q"], unit([1, 0], [0, 1])).id
     (tmp_path / "c.csv").write_text("product_id_model;id\n1;1\n2;2\n")

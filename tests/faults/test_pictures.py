@@ -62,6 +62,7 @@ def flat(edge: int, mode: str, options: dict[str, object]) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.fault("B1")
 @pytest.mark.slow
 @pytest.mark.parametrize("sort", LARGEST)
 def test_one_picture_takes_at_most_100_megabytes_whatever_its_format_crop_or_orientation(
@@ -75,6 +76,7 @@ def test_one_picture_takes_at_most_100_megabytes_whatever_its_format_crop_or_ori
     assert part <= 100
 
 
+@pytest.mark.fault("B1")
 @pytest.mark.parametrize(
     ("edge", "mode", "options"),
     [
@@ -96,6 +98,7 @@ def test_what_takes_more_is_refused_with_the_reason_and_the_remedy(
     assert not isinstance(decode_sized(data, edge=348, memory=400_000_000), Refusal)
 
 
+@pytest.mark.fault("B1")
 def test_a_budget_is_never_exceeded_and_what_is_larger_goes_alone() -> None:
     budget, used, most, lock = MemoryBudget(100), 0, 0, threading.Lock()
 
@@ -118,6 +121,7 @@ def test_a_budget_is_never_exceeded_and_what_is_larger_goes_alone() -> None:
         assert not late.done()
 
 
+@pytest.mark.fault("B1")
 @pytest.mark.slow
 def test_twenty_worst_pictures_at_once_stay_within_600_megabytes_and_come_back(tmp_path: Path) -> None:
     snapshot_of(tmp_path, ["p1", "p2"], vectors(1, 2))

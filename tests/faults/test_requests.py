@@ -35,6 +35,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.fault("B2")
 @pytest.mark.parametrize(
     ("texts", "limit"),
     [
@@ -57,6 +58,7 @@ def test_a_text_is_found_among_many_without_comparing_all() -> None:
         assert np.flatnonzero(column.mask(Condition("a", (text,)))).tolist() == places
 
 
+@pytest.mark.fault("B7")
 def test_the_parts_of_a_body_are_counted_before_it_is_parsed(data: Path) -> None:
     client = create_app(Snapshots(data), ServerConfig(data)).test_client()
     many = b'{"questions":[' + b"{}," * 60_000 + b"{}]}"
@@ -66,6 +68,7 @@ def test_the_parts_of_a_body_are_counted_before_it_is_parsed(data: Path) -> None
     assert client.post("/v1/371/0341/batch", data=few, content_type="application/json").status_code == 200
 
 
+@pytest.mark.fault("B6")
 @pytest.mark.slow
 def test_a_long_request_line_is_refused_at_once(data: Path) -> None:
     with serving(data) as base:
@@ -79,6 +82,7 @@ def test_a_long_request_line_is_refused_at_once(data: Path) -> None:
         assert time.monotonic() - start < 5
 
 
+@pytest.mark.fault("B10")
 def test_a_batch_counts_as_many_requests_as_it_has_questions_and_photos(data: Path) -> None:
     client = create_app(Snapshots(data), ServerConfig(data, rate="20")).test_client()
     questions = [{"product_id": "p1"}] * 5 + [{"like": [{"product_id": "p1"}] * 3, "unlike": [{"product_id": "p2"}]}]
@@ -89,6 +93,8 @@ def test_a_batch_counts_as_many_requests_as_it_has_questions_and_photos(data: Pa
     assert client.get("/v1/371/0341/products/p1/similar").headers["RateLimit-Remaining"] == "8"
 
 
+@pytest.mark.fault("B10")
+@pytest.mark.fault("O2")
 def test_a_clock_that_is_set_back_locks_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     counts, now = Counts(), time.time()
     monkeypatch.setattr(time, "time", lambda: now)
@@ -99,6 +105,7 @@ def test_a_clock_that_is_set_back_locks_nobody_out(monkeypatch: pytest.MonkeyPat
     assert counts.hit("a", 60).count == 2
 
 
+@pytest.mark.fault("B5")
 def test_a_file_of_keys_keeps_its_mode_and_owner(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     command(file, "add", "one")
@@ -112,6 +119,7 @@ def test_a_file_of_keys_keeps_its_mode_and_owner(tmp_path: Path) -> None:
     assert (file.stat().st_uid, file.stat().st_gid) == owner
 
 
+@pytest.mark.fault("B5")
 def test_keys_that_cannot_be_read_any_more_close_the_server_after_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +141,7 @@ def test_keys_that_cannot_be_read_any_more_close_the_server_after_a_while(
     assert keys.problem == ""
 
 
+@pytest.mark.fault("B5")
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

@@ -96,6 +96,7 @@ def test_product_to_products(client: FlaskClient) -> None:
     assert len(results(client.get("/v1/371/0341/products/p3/similar"))) == 10
 
 
+@pytest.mark.fault("C5")
 @pytest.mark.parametrize("name", ODD)
 def test_any_product_id_is_found_verbatim(client: FlaskClient, name: str) -> None:
     assert len(results(client.get(f"/v1/371/0341/products/{quote(name, safe='')}/similar?k=3"))) == 3
@@ -150,6 +151,7 @@ def test_photo_to_products_in_every_form(client: FlaskClient, form: str) -> None
     assert found[0]["score"] > 0.999
 
 
+@pytest.mark.fault("Q1")
 @pytest.mark.parametrize("k", ["0", "-1", "1000000000", "x", "", "2.5", "1001", "+5", "٣", "1e2", " 5"])
 def test_a_wrong_k_is_400_and_names_the_range(client: FlaskClient, k: str) -> None:
     similar = client.get("/v1/371/0341/products/p3/similar", query_string={"k": k})
@@ -158,6 +160,7 @@ def test_a_wrong_k_is_400_and_names_the_range(client: FlaskClient, k: str) -> No
         assert "1 to 1,000" in problem(answer, 400)["detail"]
 
 
+@pytest.mark.fault("Q2")
 @pytest.mark.parametrize(
     ("path", "status"),
     [
@@ -173,6 +176,8 @@ def test_unknown_places(client: FlaskClient, path: str, status: int) -> None:
     problem(client.get(path), status)
 
 
+@pytest.mark.fault("I1")
+@pytest.mark.fault("Q5")
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
@@ -204,6 +209,7 @@ def test_a_wrong_photo_is_4xx(client: FlaskClient, sent: dict[str, Any], status:
     problem(client.post(SEARCH, **sent), status)
 
 
+@pytest.mark.fault("Q3")
 def test_a_photo_without_a_vector_is_422(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ColourGrid, "embed", lambda self, images: np.full((len(images), 49), np.nan, np.float32))
     assert problem(client.post(SEARCH, data=drawn(1)), 422)["kind"] == "bad_vector"
@@ -242,6 +248,7 @@ def test_without_a_snapshot_the_server_runs_and_is_not_ready(tmp_path: Path) -> 
     problem(client.get("/v1/371/0341/products/p1/similar"), 404)
 
 
+@pytest.mark.fault("R1")
 def test_a_new_snapshot_is_swapped_in_and_a_bad_one_refused(data: Path, caplog: pytest.LogCaptureFixture) -> None:
     snapshots = Snapshots(data)
     client = create_app(snapshots).test_client()
@@ -265,6 +272,7 @@ def test_a_new_snapshot_is_swapped_in_and_a_bad_one_refused(data: Path, caplog: 
     assert snapshots.get("371/0341").id == before.id
 
 
+@pytest.mark.fault("S6")
 def test_a_snapshot_seen_half_copied_serves_when_it_is_whole(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(served_partition, "_RETRY_SECONDS", 0)
     path = Snapshot.current(data, HOCKEY).folder / "index.faiss"
@@ -350,12 +358,14 @@ def test_a_network_that_failed_is_tried_again(data: Path, monkeypatch: pytest.Mo
     assert client.post(SEARCH, data=drawn(1)).status_code == 200
 
 
+@pytest.mark.fault("S9")
 def test_a_broken_snapshot_that_is_the_only_one(data: Path) -> None:
     (Snapshot.current(data, HOCKEY).folder / "products.jsonl").write_bytes(b"")
     client = create_app(Snapshots(data)).test_client()
     assert "products.jsonl" in problem(client.get("/readyz"), 503)["detail"]
 
 
+@pytest.mark.fault("O2")
 def test_a_network_that_cannot_be_had_costs_only_the_photos(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ColourGrid, "embed", lambda self, images: 1 / 0)
     client = create_app(Snapshots(data)).test_client()
@@ -376,6 +386,7 @@ def test_fuzzed_bodies_are_4xx(client: FlaskClient) -> None:
             assert answer.status_code < 500, path
 
 
+@pytest.mark.fault("C5")
 @needs_shared
 def test_fuzzed_ids_are_404(client: FlaskClient) -> None:
     folder = SHARED / "hostile" / "inputs"

@@ -67,6 +67,7 @@ def test_the_more_connections_a_worker_has_the_later_it_accepts(
     assert slept == pytest.approx([0, 0.0001, 0.0003, 0.0005, 0.0005])
 
 
+@pytest.mark.fault("B3")
 def test_an_answer_that_is_not_read_is_kept_and_sent_later() -> None:
     ours, theirs = socket.socketpair()
     sender, answer = ClientSocket.of(ours), bytes(range(256)) * 4096
@@ -92,6 +93,8 @@ SLOW = {
 }
 
 
+@pytest.mark.fault("R6")
+@pytest.mark.fault("B3")
 @pytest.mark.slow
 @pytest.mark.parametrize("sort", SLOW)
 def test_sixty_slow_clients_take_no_thread_from_others(sort: str, data: Path) -> None:
@@ -108,6 +111,7 @@ def test_sixty_slow_clients_take_no_thread_from_others(sort: str, data: Path) ->
             assert ask(f"{base}/healthz")[0] == 200
 
 
+@pytest.mark.fault("B3")
 @pytest.mark.slow
 def test_more_connections_than_files_end_no_worker(data: Path) -> None:
     few = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -153,6 +157,7 @@ def test_requests_on_their_way_are_answered_however_they_come(data: Path) -> Non
             assert answer.startswith(b"HTTP/1.1 413")
 
 
+@pytest.mark.fault("R7")
 @pytest.mark.slow
 def test_a_server_that_stops_answers_what_was_sent(data: Path) -> None:
     with serving(data) as base:

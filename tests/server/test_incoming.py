@@ -53,6 +53,7 @@ def test_a_request_line_without_an_end_is_refused() -> None:
     assert states(b"G" * MOST_LINE + b"\r\n") == [State.HEAD]
 
 
+@pytest.mark.fault("Q6")
 def test_what_is_ambiguous_goes_to_the_parser_with_its_head() -> None:
     two = HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n"
     both = HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -30,6 +30,7 @@ def test_separator_and_compression_are_found(separator: str, pack: object) -> No
     assert catalog.rows[0].attributes == {"name": "NA"}
 
 
+@pytest.mark.fault("C2")
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
 def test_encodings(encoding: str) -> None:
     catalog = parse((HEADER + "1;2;Crosse é\n").encode(encoding))
@@ -37,11 +38,13 @@ def test_encodings(encoding: str) -> None:
     assert catalog.rows[0].attributes == {"name": "Crosse é"}
 
 
+@pytest.mark.fault("C2")
 def test_quoted_newlines_and_separators_stay_in_their_cell() -> None:
     catalog = parse(HEADER + '1;2;"a;\nb"\n3;4;c\n')
     assert [row.attributes["name"] for row in catalog.rows] == ["a;\nb", "c"]
 
 
+@pytest.mark.fault("C1")
 def test_every_row_is_kept_or_refused_with_a_reason() -> None:
     catalog = parse(HEADER + "1;2;a\n1;2;b\n;3;c\n4;;d\n1;5;e\n")
     assert ids(catalog) == [("1", "2"), ("1", "5")]
@@ -59,6 +62,7 @@ def test_short_rows_are_filled_and_limit_counts_rows() -> None:
     assert catalog.rows[0].attributes == {"name": ""}
 
 
+@pytest.mark.fault("C5")
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "\u202eevil", "é" * 9000, "😀", "a\x00b", " padded ", "' OR 1=1--"]
 )
@@ -66,6 +70,9 @@ def test_ids_are_kept_verbatim(name: str) -> None:
     assert ids(parse(f"{HEADER}{name};{name};n\n")) == [(name, name)]
 
 
+@pytest.mark.fault("C2")
+@pytest.mark.fault("C3")
+@pytest.mark.fault("C4")
 @pytest.mark.parametrize(
     ("data", "named"),
     [
@@ -89,6 +96,7 @@ def test_a_bad_file_is_one_error_that_names_file_and_reason(data: bytes, named: 
     assert named in str(caught.value)
 
 
+@pytest.mark.fault("C3")
 def test_a_gzip_bomb_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsing, "MAX_TEXT", 10_000_000)
     with pytest.raises(CatalogError, match="more than 10,000,000 bytes"):
@@ -107,6 +115,8 @@ def test_a_folder_follows_the_first_librarys_naming() -> None:
     assert rows[3].attributes == {"path": "skates/s9_1.png", "category": "skates"}
 
 
+@pytest.mark.fault("C2")
+@pytest.mark.fault("C3")
 @needs_shared
 @pytest.mark.parametrize("kind", ["csv", "gzip"])
 def test_fuzzed_files_parse_or_raise_the_one_error(kind: str) -> None:

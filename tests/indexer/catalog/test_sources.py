@@ -46,6 +46,7 @@ def test_a_missing_object_is_named(bucket: Any, uri: str) -> None:
         source(uri).read()
 
 
+@pytest.mark.fault("O1")
 @pytest.mark.slow
 def test_wrong_keys_are_refused_without_being_shown(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")

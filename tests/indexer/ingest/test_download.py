@@ -41,6 +41,8 @@ async def test_an_image_is_fetched_once_and_then_known(cdn: ImageServer) -> None
     assert cdn.bodies["/a.jpg"] == 1
 
 
+@pytest.mark.fault("N2")
+@pytest.mark.fault("N3")
 @pytest.mark.parametrize(
     ("status", "expected", "tries"),
     [
@@ -59,6 +61,7 @@ async def test_only_what_may_pass_is_tried_again(cdn: ImageServer, status: int, 
     assert cdn.requests["/a.jpg"] == tries
 
 
+@pytest.mark.fault("N3")
 async def test_retry_after_is_honoured(cdn: ImageServer) -> None:
     def busy(handler: BaseHTTPRequestHandler) -> None:
         cdn.answers["/a.jpg"] = b"bytes"
@@ -71,6 +74,7 @@ async def test_retry_after_is_honoured(cdn: ImageServer) -> None:
     assert time.monotonic() - started >= 1
 
 
+@pytest.mark.fault("N3")
 async def test_an_absurd_retry_after_is_capped(cdn: ImageServer) -> None:
     cdn.answers["/a.jpg"] = lambda handler: reply(handler, 503, b"", Retry_After="86400")
     started = time.monotonic()
@@ -78,6 +82,7 @@ async def test_an_absurd_retry_after_is_capped(cdn: ImageServer) -> None:
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.fault("N3")
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("7", 7), ("", 0), ("soon", 0), ("-3", 0), ("9" * 400, float("inf")), ("Sun, 22 Nov 2026 10:00:30 GMT", 30)],
@@ -87,6 +92,7 @@ def test_retry_after_forms(text: str, seconds: float) -> None:
     assert download._retry_after(text, lambda: now) == seconds
 
 
+@pytest.mark.fault("N1")
 async def test_a_stalled_image_ends_at_its_deadline_and_delays_no_other(cdn: ImageServer) -> None:
     good = [f"/good{n}.jpg" for n in range(60)]
     cdn.answers.update(dict.fromkeys(good, b"x"))
@@ -128,6 +134,7 @@ async def test_connections_are_bounded_in_all_and_per_host(cdn: ImageServer, con
     assert most == 3
 
 
+@pytest.mark.fault("N1")
 async def test_a_body_that_trickles_is_cut_at_the_deadline(cdn: ImageServer) -> None:
     def trickle(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -145,6 +152,7 @@ async def test_a_body_that_trickles_is_cut_at_the_deadline(cdn: ImageServer) -> 
     assert time.monotonic() - started < 8  # the body would take 10
 
 
+@pytest.mark.fault("N6")
 async def test_a_short_body_is_a_failure(cdn: ImageServer) -> None:
     def short(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -158,6 +166,7 @@ async def test_a_short_body_is_a_failure(cdn: ImageServer) -> None:
     assert cdn.requests["/a.jpg"] == 3
 
 
+@pytest.mark.fault("N6")
 async def test_bodies_are_cut_at_the_limit_also_when_packed(cdn: ImageServer) -> None:
     cdn.answers["/long.jpg"] = bytes(2_000_000)
     bomb = gzip.compress(bytes(50_000_000))
@@ -167,6 +176,7 @@ async def test_bodies_are_cut_at_the_limit_also_when_packed(cdn: ImageServer) ->
     assert kind(await fetch(f"{cdn.url}/bomb.jpg", limits=limits)) == Kind.TOO_LARGE
 
 
+@pytest.mark.fault("N4")
 async def test_redirects_stay_on_the_host_and_end(cdn: ImageServer) -> None:
     def to(place: str) -> object:
         return lambda handler: reply(handler, 302, b"", Location=place)
@@ -190,6 +200,7 @@ async def test_a_url_that_is_none(url: str) -> None:
     assert kind(await fetch(url)) == Kind.BAD_URL
 
 
+@pytest.mark.fault("N5")
 @pytest.mark.slow
 def test_a_bad_certificate_is_never_accepted(cdn: ImageServer, tmp_path: Path) -> None:
     import ssl

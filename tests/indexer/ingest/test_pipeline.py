@@ -80,6 +80,8 @@ def test_another_network_fetches_nothing_anew(
     assert done.report.tally.embedded == 9
 
 
+@pytest.mark.fault("I1")
+@pytest.mark.fault("N1")
 @pytest.mark.slow
 def test_every_row_of_a_bad_catalog_is_accounted_for_in_time(stocked: ImageServer, tmp_path: Path) -> None:
     bad = [not_found] * 10 + [html] * 5 + [drawn(1, (400, 400))[:700]] * 3 + [stalled] * 2
@@ -110,6 +112,7 @@ def test_a_run_that_loses_too_much_stops(stocked: ImageServer, tmp_path: Path, l
         assert len(run(tmp_path, catalog(100), stocked.url + "/{id}.jpg").images) == 80
 
 
+@pytest.mark.fault("N7")
 @pytest.mark.slow
 def test_a_dead_server_stops_the_run_early(cdn: ImageServer, tmp_path: Path) -> None:
     with pytest.raises(RunStopped, match="None of the first 200"):
@@ -117,11 +120,14 @@ def test_a_dead_server_stops_the_run_early(cdn: ImageServer, tmp_path: Path) -> 
     assert sum(cdn.requests.values()) < 1000
 
 
+@pytest.mark.fault("C4")
 def test_no_usable_image_at_all(cdn: ImageServer, tmp_path: Path) -> None:
     with pytest.raises(RunStopped, match="No image"):
         run(tmp_path, catalog(3), cdn.url + "/{id}.jpg", plan(max_failures=1))
 
 
+@pytest.mark.fault("I1")
+@pytest.mark.fault("N2")
 def test_what_fails_for_now_stays_as_it_was_and_what_is_gone_goes(stocked: ImageServer, tmp_path: Path) -> None:
     first = run(tmp_path, catalog(20), stocked.url + "/{id}.jpg")
     stocked.answers["/1.jpg"] = lambda handler: reply(handler, 500, b"")
@@ -162,6 +168,7 @@ def test_one_bad_picture_under_many_ids_is_refused_for_each(stocked: ImageServer
     assert done.report.kinds == {"unsupported_format": 40}
 
 
+@pytest.mark.fault("Q3")
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
 def test_a_vector_without_direction_is_refused(
     stocked: ImageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
@@ -260,6 +267,7 @@ def test_one_bad_body_everywhere_keeps_every_old_picture(stocked: ImageServer, t
         run(tmp_path, catalog(40), stocked.url + "/{id}.jpg")
 
 
+@pytest.mark.fault("N2")
 def test_what_was_taken_down_does_not_come_back(stocked: ImageServer, tmp_path: Path) -> None:
     run(tmp_path, catalog(10), stocked.url + "/{id}.jpg")
     for answer in (not_found, lambda handler: reply(handler, 400, b"")):

@@ -57,6 +57,7 @@ def said(result: Result) -> str:
     return result.output
 
 
+@pytest.mark.fault("S10")
 def test_publish_pull_list_and_go_back(bucket: Bucket, tmp_path: Path) -> None:
     here, there, depot = tmp_path / "here", tmp_path / "there", ("--depot", bucket.uri)
     one = filled(here, 1)
@@ -308,6 +309,7 @@ def test_a_shipped_snapshot_waits_for_who_is_choosing_there(tmp_path: Path, monk
     assert Snapshot(there.snapshot(old)).id == old
 
 
+@pytest.mark.fault("S3")
 @pytest.mark.slow
 def test_a_full_disk_there_keeps_the_old_snapshot_and_no_debris(
     remote: Remote, tmp_path: Path, small_disk: Path
@@ -323,6 +325,7 @@ def test_a_full_disk_there_keeps_the_old_snapshot_and_no_debris(
     assert not list(hockey(there).path.glob(".shipping/2*"))
 
 
+@pytest.mark.fault("S6")
 @pytest.mark.slow
 def test_what_arrives_damaged_is_refused(remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = tmp_path / "here", tmp_path / "there"

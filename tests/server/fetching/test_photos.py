@@ -66,6 +66,7 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return made
 
 
+@pytest.mark.fault("U1")
 @pytest.mark.parametrize(
     "address",
     [
@@ -89,6 +90,7 @@ def test_public_addresses_are_admitted(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 
+@pytest.mark.fault("U1")
 @pytest.mark.skipif(
     not (SHARED / "hostile" / "inputs" / "ssrf_urls.txt").exists(), reason="the list of hostile URLs is not here"
 )
@@ -123,6 +125,7 @@ def refusing(went: list[object]) -> Callable[[socket.socket, object], None]:
     return connect
 
 
+@pytest.mark.fault("U2")
 def test_the_connection_goes_to_the_address_that_was_checked(cdn: ImageServer) -> None:
     """A name that is public when it is checked and loopback when it is connected to."""
     names = Names([PUBLIC], [LOOPBACK])
@@ -152,6 +155,7 @@ def test_where_nobody_listens_at_one_address_the_next_is_asked(cdn: ImageServer)
     assert fetch(f"http://cdn.example:{port}/1.jpg") == drawn(1)
 
 
+@pytest.mark.fault("U3")
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
@@ -202,6 +206,7 @@ def to(location: str) -> Callable[[http.server.BaseHTTPRequestHandler], None]:
     return lambda handler: reply(handler, 302, b"", Location=location)
 
 
+@pytest.mark.fault("U4")
 def test_every_redirect_is_checked(cdn: ImageServer) -> None:
     port = urlsplit(cdn.url).port
     here = f"http://cdn.example:{port}"
@@ -261,6 +266,7 @@ def short(handler: http.server.BaseHTTPRequestHandler) -> None:
     handler.close_connection = True
 
 
+@pytest.mark.fault("U5")
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
@@ -286,6 +292,7 @@ def test_what_a_host_does_wrong_ends_in_time(
     assert time.monotonic() - began < 8  # what dribbles would take 10
 
 
+@pytest.mark.fault("U5")
 def test_a_compressed_body_is_not_unpacked(cdn: ImageServer) -> None:
     bomb = gzip.compress(bytes(50 * 1024 * 1024))
     cdn.answers["/x"] = lambda handler: reply(handler, 200, bomb, Content_Encoding="gzip")
@@ -334,6 +341,7 @@ def tls(tmp_path: Path) -> Iterator[tuple[int, Path]]:
         server.shutdown()
 
 
+@pytest.mark.fault("N5")
 @pytest.mark.slow
 def test_certificates_are_checked_for_the_name_not_the_address(
     tls: tuple[int, Path], monkeypatch: pytest.MonkeyPatch

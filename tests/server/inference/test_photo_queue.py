@@ -62,6 +62,7 @@ def test_photos_from_many_threads_get_the_answers_of_one_process(data: Path) -> 
             assert "libtensorflow" not in Path(f"/proc/{pid}/maps").read_text()
 
 
+@pytest.mark.fault("R3")
 @pytest.mark.slow
 def test_a_worker_may_be_killed_under_load(data: Path) -> None:
     with serving(data, workers=2) as base:
@@ -118,6 +119,7 @@ def another_worker(line: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
+@pytest.mark.fault("R5")
 @pytest.mark.slow
 def test_beyond_the_bound_a_photo_is_sent_away_at_once_and_products_are_answered(line: Path, data: Path) -> None:
     turns = PhotoQueue(line)

@@ -35,6 +35,7 @@ def limited(data: Path, rate: str, keys: Path | None = None) -> FlaskClient:
     return create_app(Snapshots(data), ServerConfig(data, rate=rate, keys=keys)).test_client()
 
 
+@pytest.mark.fault("R5")
 def test_one_more_than_the_rate_is_429_and_told_when_to_come_again(data: Path) -> None:
     client = limited(data, "3")
     left = [client.get(SIMILAR).headers["RateLimit-Remaining"] for _ in range(3)]

@@ -128,6 +128,7 @@ class Load:
         connection.close()
 
 
+@pytest.mark.fault("R1")
 @pytest.mark.slow
 def test_two_hosts_follow_one_depot_without_a_failed_request(bucket: Bucket, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
@@ -278,6 +279,7 @@ def put(bucket: Bucket, folder: Path, key: str, data: bytes) -> None:
     bucket.upload(folder / "source", key, lambda _: None)
 
 
+@pytest.mark.fault("S9")
 def test_a_bad_snapshot_that_is_the_only_one(bucket: Bucket, tmp_path: Path) -> None:
     published(tmp_path, bucket, 0)
     (tmp_path / "a" / "snapshots").mkdir(parents=True)
@@ -397,6 +399,7 @@ def test_what_nobody_expected_is_told_and_costs_no_other_partition(
     assert "TypeError: odd" in caplog.text
 
 
+@pytest.mark.fault("O2")
 @pytest.mark.slow
 def test_a_server_goes_on_where_its_disk_can_only_be_read(bucket: Bucket, small_disk: Path, tmp_path: Path) -> None:
     data = small_disk / "a"
@@ -432,6 +435,7 @@ def test_a_host_that_went_back_stays_there_until_something_new_is_published(buck
     assert hockey(data).current() == one
 
 
+@pytest.mark.fault("S10")
 @pytest.mark.slow
 def test_going_back_on_a_host_shows_in_the_next_answer(bucket: Bucket, tmp_path: Path) -> None:
     data, ids = tmp_path / "a", list[str]()
@@ -457,6 +461,7 @@ def test_a_host_whose_snapshot_was_damaged_is_mended_at_the_start(bucket: Bucket
     assert Snapshot.current(tmp_path / "a", HOCKEY).id == one
 
 
+@pytest.mark.fault("O1")
 def test_the_servers_options_reach_its_processes_and_no_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = ServerConfig(tmp_path, depot="file:///x", keep=3, signing_key="s1", admin_key="s2")
     for name, value in config.environment().items():

@@ -27,6 +27,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.fault("O1")
 @pytest.mark.slow
 def test_every_line_of_every_process_is_json_and_a_request_has_one(data: Path, tmp_path: Path) -> None:
     key = command(tmp_path / "keys.json", "add", "shop")

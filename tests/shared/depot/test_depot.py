@@ -178,6 +178,7 @@ def test_a_damaged_snapshot_is_not_published(bucket: Bucket, tmp_path: Path) -> 
         pull(PartitionFolder(tmp_path, Partition("1", "2")), bucket)
 
 
+@pytest.mark.fault("S5")
 @pytest.mark.slow
 def test_of_two_publishers_at_the_same_moment_one_wins(bucket: Bucket, tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
@@ -205,6 +206,7 @@ def racer(data: Path, bucket: Bucket) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
+@pytest.mark.fault("S5")
 @pytest.mark.parametrize("verb", ["upload", "replace"])
 def test_of_two_publishers_one_wins_and_the_other_says_so(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
@@ -224,6 +226,7 @@ def test_of_two_publishers_one_wins_and_the_other_says_so(
     assert whole(bucket, tmp_path / "there") == two
 
 
+@pytest.mark.fault("S2")
 @pytest.mark.slow
 def test_a_publisher_that_dies_leaves_the_old_snapshot_or_the_new(bucket: Bucket, tmp_path: Path) -> None:
     """It dies before each call to the bucket in turn."""
@@ -377,6 +380,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_debris(bucket: Bucket, tmp_path: 
     assert whole(bucket, there) == two
 
 
+@pytest.mark.fault("S3")
 @pytest.mark.slow
 def test_a_small_disk_that_fills_up_keeps_the_old_snapshot(bucket: Bucket, tmp_path: Path, small_disk: Path) -> None:
     here, there = tmp_path / "here", small_disk / "there"
@@ -397,6 +401,7 @@ def test_a_small_disk_that_fills_up_keeps_the_old_snapshot(bucket: Bucket, tmp_p
     assert whole(bucket, there) == two
 
 
+@pytest.mark.fault("S4")
 @pytest.mark.slow
 def test_s3_that_is_gone_for_a_while_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "s3").mkdir()
@@ -671,6 +676,7 @@ def test_what_does_not_open_does_not_become_current(bucket: Bucket, tmp_path: Pa
     assert Snapshot.current(there, HOCKEY).id == one
 
 
+@pytest.mark.fault("S6")
 def test_a_file_that_the_depot_lacks_is_named(bucket: Bucket, tmp_path: Path) -> None:
     one = published(tmp_path, bucket, 1)
     digest = verify(hockey(tmp_path / "here").snapshot(one)).files["index.faiss"]

@@ -258,6 +258,7 @@ def test_a_wrong_model_is_named(model: str, weights: list[str], named: str) -> N
         load(model, [Path(path) for path in weights])
 
 
+@pytest.mark.fault("O2")
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["vgg19", "efficientnet_lite2"])
 @pytest.mark.parametrize("engine", [Engine.OPENVINO, Engine.TENSORFLOW])
@@ -293,6 +294,7 @@ def test_a_weights_file_cannot_run_code(tmp_path: Path) -> None:
         read_tensors(path)
 
 
+@pytest.mark.fault("O2")
 @pytest.mark.slow
 def test_a_weights_file_cut_short_is_named(tmp_path: Path) -> None:
     whole = family("efficientnet_lite0")._file.read_bytes()  # type: ignore[attr-defined]
@@ -320,6 +322,7 @@ def test_clip_tells_pictures_apart_and_its_8_bits_are_numbers_again(networks: Pa
         load("clip_vit_b16", [wrong]).embed(np.stack([disc]))
 
 
+@pytest.mark.fault("O2")
 @pytest.mark.slow
 def test_without_its_weights_clip_says_which_command_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip, "find_spec", lambda _: None)

@@ -36,6 +36,7 @@ def scene() -> Image.Image:
     return image
 
 
+@pytest.mark.fault("I2")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])
 def test_each_format_decodes(kind: str) -> None:
     found = picture(encoded(scene(), kind))
@@ -44,11 +45,13 @@ def test_each_format_decodes(kind: str) -> None:
     assert np.abs(found[30, 10].astype(int) - (200, 30, 30)).max() < 30
 
 
+@pytest.mark.fault("I2")
 def test_mpo_decodes_its_first_picture() -> None:
     data = encoded(scene(), "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
     assert picture(data).shape == (60, 120, 3)
 
 
+@pytest.mark.fault("I2")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_exif_orientation_comes_out_upright(kind: str, orientation: int) -> None:
@@ -62,6 +65,7 @@ def test_every_exif_orientation_comes_out_upright(kind: str, orientation: int) -
     assert np.abs(found.astype(int) - np.asarray(scene()).astype(int)).mean() < 5
 
 
+@pytest.mark.fault("I2")
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_transparent_is_white(mode: str) -> None:
     image = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
@@ -71,12 +75,14 @@ def test_transparent_is_white(mode: str) -> None:
     assert not (found[20, 10] == 255).all()
 
 
+@pytest.mark.fault("I2")
 def test_16_bit_grey_keeps_its_tones() -> None:
     ramp = np.linspace(0, 65535, 256, dtype=np.uint16)[None].repeat(8, axis=0)
     found = picture(encoded(Image.fromarray(ramp), "PNG"))
     assert np.abs(found[4, :, 0].astype(int) - np.arange(256)).max() <= 1
 
 
+@pytest.mark.fault("I2")
 def test_cmyk_and_grey() -> None:
     assert np.abs(picture(encoded(scene().convert("CMYK"), "JPEG"))[30, 10].astype(int) - (200, 30, 30)).max() < 40
     assert picture(encoded(scene().convert("L"), "JPEG")).shape == (60, 120, 3)
@@ -146,6 +152,8 @@ def test_a_jpeg_that_cannot_be_decoded_to_less_is_decoded_whole() -> None:
     assert picture(data, edge=16).shape == picture(data).shape
 
 
+@pytest.mark.fault("I1")
+@pytest.mark.fault("I4")
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
@@ -165,6 +173,7 @@ def test_what_is_no_picture_is_refused_with_its_kind(data: bytes, kind: Kind) ->
     assert refused(data) == kind
 
 
+@pytest.mark.fault("I3")
 def test_a_pixel_bomb_is_refused_by_its_header() -> None:
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -188,6 +197,8 @@ def test_square_shows_all_of_the_picture_on_white() -> None:
     assert np.abs(found[50, 90].astype(int) - (30, 30, 200)).max() < 5
 
 
+@pytest.mark.fault("I1")
+@pytest.mark.fault("I2")
 @needs_shared
 def test_hostile_pictures_end_as_expected() -> None:
     """To whatever size they are decoded, and in part, too."""

@@ -53,6 +53,7 @@ def test_all_rows_can_be_asked_for(store: VectorStore) -> None:
             assert len(set(rows) - {-1}) == k
 
 
+@pytest.mark.fault("Q1")
 @pytest.mark.parametrize("k", [0, -1, 201, 10**9])
 def test_a_wrong_k_never_reaches_the_engine(store: VectorStore, k: int) -> None:
     with pytest.raises(ValueError, match="k is"):
@@ -65,6 +66,7 @@ def test_a_wrong_query_never_reaches_the_engine(store: VectorStore, bad: np.ndar
         store.search(bad.astype(np.float32), 1)
 
 
+@pytest.mark.fault("Q7")
 @pytest.mark.parametrize(("start", "stop"), [(-1, 1), (0, 201), (5, 5), (-(10**9), -1), (200, 201)])
 def test_rows_outside_never_reach_the_engine(store: VectorStore, start: int, stop: int) -> None:
     with pytest.raises(ValueError, match="not within"):

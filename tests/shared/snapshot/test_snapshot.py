@@ -59,6 +59,8 @@ def test_vectors_come_back_as_they_went_in(good: Snapshot) -> None:
     assert (good.store.vectors(0, 3) == VECTORS).all()
 
 
+@pytest.mark.fault("S6")
+@pytest.mark.fault("S7")
 @pytest.mark.slow
 def test_whatever_is_damaged_is_refused_before_faiss_is_asked(good: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss, "read_index", lambda *_: pytest.fail("FAISS was asked"))
@@ -91,6 +93,7 @@ def renamed(folder: Path, **changes: object) -> Path:
     return folder.rename(folder.with_name(f"x-{name}"))
 
 
+@pytest.mark.fault("S8")
 def test_another_format_is_refused_with_both_versions_named(good: Snapshot) -> None:
     with pytest.raises(SnapshotError, match="format 99; this program reads format 1"):
         Snapshot(renamed(good.folder, format=99))
@@ -126,6 +129,7 @@ def test_what_the_manifest_does_not_list_is_not_read(good: Snapshot) -> None:
     assert Snapshot(good.folder).projection is None
 
 
+@pytest.mark.fault("S8")
 def test_sizes_that_the_manifest_does_not_state_are_refused(good: Snapshot) -> None:
     with pytest.raises(SnapshotError, match="size"):
         Snapshot(renamed(good.folder, dimension=4))
@@ -149,6 +153,7 @@ def test_where_a_key_is_set_a_snapshot_must_be_signed_with_it(good: Snapshot, tm
             Snapshot(good.folder, "key")
 
 
+@pytest.mark.fault("S10")
 def test_what_served_before_is_remembered(tmp_path: Path) -> None:
     one, two = (snapshot_of(tmp_path, ["p", "q", "q"], unit([1, 0, n], [0, 1, 0], [0, 1, 1])).id for n in (1, 2))
     assert (hockey(tmp_path).current(), hockey(tmp_path).previous()) == (two, one)
@@ -221,6 +226,7 @@ def test_what_is_being_removed_does_not_become_current(tmp_path: Path, monkeypat
     assert Snapshot.current(tmp_path, HOCKEY).id == ids[3]
 
 
+@pytest.mark.fault("S8")
 def test_vectors_of_another_network_are_refused(good: Snapshot) -> None:
     other = {**asdict(good.manifest.embedder), "fingerprint": "another"}
     with pytest.raises(SnapshotError, match="was made with"):
@@ -251,6 +257,7 @@ def touched(path: Path) -> float:
         return 0
 
 
+@pytest.mark.fault("S1")
 @pytest.mark.slow
 def test_an_indexer_killed_while_it_writes_leaves_a_whole_snapshot(tmp_path: Path) -> None:
     """It may die from the moment on that its snapshot has a folder until some time after it is current."""
@@ -279,6 +286,7 @@ def test_an_indexer_killed_while_it_writes_leaves_a_whole_snapshot(tmp_path: Pat
     assert len(list(hockey(data).path.glob("2*"))) <= 3
 
 
+@pytest.mark.fault("S3")
 @pytest.mark.slow
 def test_a_full_disk_is_an_error_and_leaves_the_old_snapshot_and_no_debris(tmp_path: Path) -> None:
     before = snapshot_of(tmp_path, ["p", "q", "q"], VECTORS).id
@@ -317,6 +325,7 @@ def test_a_partition_is_safe_in_paths(value: str) -> None:
         Partition(value, "0341")
 
 
+@pytest.mark.fault("R2")
 def test_an_old_snapshot_is_never_written_again(good: Snapshot, tmp_path: Path) -> None:
     state = {path: path.stat().st_mtime_ns for path in good.folder.iterdir()}
     snapshot_of(tmp_path, ["p", "q", "q"], VECTORS[::-1].copy())

@@ -125,6 +125,8 @@ def test_a_place_that_is_none_is_named(uri: str) -> None:
         open_bucket(uri)
 
 
+@pytest.mark.fault("S4")
+@pytest.mark.fault("O1")
 @pytest.mark.slow
 def test_s3_says_what_is_wrong_and_shows_no_key(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in s3.items():
@@ -204,6 +206,7 @@ def test_a_connection_that_breaks_in_a_small_object_is_made_again(
         answer["Body"].close()
 
 
+@pytest.mark.fault("S4")
 @pytest.mark.slow
 def test_an_outage_is_waited_for_in_the_middle_of_a_file(
     s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -230,6 +233,7 @@ def test_an_outage_is_waited_for_in_the_middle_of_a_file(
         bucket.read("big")
 
 
+@pytest.mark.fault("S4")
 @pytest.mark.slow
 def test_an_interrupted_upload_goes_on_where_it_stopped(
     s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
