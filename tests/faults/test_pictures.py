@@ -1,12 +1,15 @@
 """Pictures that are small files and take much memory: one is bounded, and so are all of a worker together."""
 
 import io
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,7 +40,7 @@ LARGEST = {
     "cmyk": (5000, "CMYK", {"format": "JPEG"}),
 }
 _MEASURE = """
-import sys
+import sys, time
 from shared.images.crop import Crop
 from shared.images.decode import decode
 from shared.refusals import Refusal
@@ -49,10 +52,21 @@ def memory(name):
 data = open(sys.argv[1], "rb").read()
 for crop in (None, Crop.parse("0.1,0.1,0.34,0.34")):
     open("/proc/self/clear_refs", "w").write("5")
-    before = memory("VmRSS")
-    assert not isinstance(decode(data, crop, 580), Refusal)
-    print(memory("VmHWM") - before)
+    before, began = memory("VmRSS"), time.monotonic()
+    found = decode(data, crop, 580)
+    seconds = time.monotonic() - began
+    print(found.kind if isinstance(found, Refusal) else "decoded", memory("VmHWM") - before, seconds)
 """
+
+
+def measured(data: bytes, folder: Path) -> list[tuple[str, float, float]]:
+    """Decode a picture, and then a part of it, in a process of its own. For each: what became of it, by how many MB the
+    memory grew at most, and the seconds that it took."""
+    (folder / "picture").write_bytes(data)
+    command = [sys.executable, "-c", _MEASURE, str(folder / "picture")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    return [(became, int(grew) / MEGABYTE, float(seconds)) for became, grew, seconds in lines]
 
 
 def flat(edge: int, mode: str, options: dict[str, object]) -> bytes:
@@ -68,15 +82,57 @@ def flat(edge: int, mode: str, options: dict[str, object]) -> bytes:
 def test_one_picture_takes_at_most_100_megabytes_whatever_its_format_crop_or_orientation(
     sort: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "picture").write_bytes(flat(*LARGEST[sort]))
-    command = [sys.executable, "-c", _MEASURE, str(tmp_path / "picture")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    whole, part = (int(line) / MEGABYTE for line in done.stdout.split())
-    assert whole <= 100
-    assert part <= 100
+    for became, megabytes, _ in measured(flat(*LARGEST[sort]), tmp_path):
+        assert became == "decoded"
+        assert megabytes <= 100
 
 
 @pytest.mark.fault("B1")
+def with_chunk(name: bytes, content: bytes) -> bytes:
+    """A PNG of one pixel that has another chunk before its pixels."""
+    plain = flat(1, "RGB", {"format": "PNG"})
+    chunk = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return plain[:33] + chunk + plain[33:]
+
+
+@cache
+def packed() -> bytes:
+    return zlib.compress(bytes(200_000_000))
+
+
+# Each is made when its test runs: what it is, and what becomes of it.
+BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "PNG of 50 megapixels": (lambda: flat(7072, "L", {"format": "PNG"}), "too_many_pixels"),
+    "WebP of 30 megapixels": (lambda: flat(5500, "RGB", {"format": "WEBP", "lossless": True}), "too_many_pixels"),
+    "GIF of 4,000 megapixels": (
+        lambda: b"GIF89a" + b"\xff" * 4 + flat(9, "P", {"format": "GIF"})[10:],
+        "too_many_pixels",
+    ),
+    "BMP of 2,500 megapixels": (
+        lambda: flat(9, "RGB", {"format": "BMP"}).replace(struct.pack("<ii", 9, 9), struct.pack("<ii", 50_000, 50_000)),
+        "too_many_pixels",
+    ),
+    "text of 200 MB": (lambda: with_chunk(b"zTXt", b"a\0\0" + packed()), "bad_image"),
+    "international text of 200 MB": (lambda: with_chunk(b"iTXt", b"a\0\1\0\0\0" + packed()), "bad_image"),
+    "profile of 200 MB": (lambda: with_chunk(b"iCCP", b"a\0\0" + packed()), "bad_image"),
+    "file of 11 MB": (lambda: flat(9, "RGB", {"format": "JPEG"}) + bytes(11_000_000), "too_large"),
+}
+
+
+@pytest.mark.fault("I3")
+@pytest.mark.slow
+@pytest.mark.parametrize("sort", BOMBS)
+def test_a_bomb_takes_no_memory_and_no_time(
+    sort: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    made, expected = BOMBS[sort]
+    became, megabytes, seconds = measured(made(), tmp_path)[0]
+    record_property(f"{sort}:", f"{became}, {megabytes:.0f} MB, {1000 * seconds:.0f} ms")
+    assert became == expected
+    assert megabytes < 100
+    assert seconds < 2  # to decode it would take longer
+
+
 @pytest.mark.parametrize(
     ("edge", "mode", "options"),
     [
