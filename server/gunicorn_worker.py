@@ -19,10 +19,11 @@ from secrets import token_hex
 from typing import Any
 
 from gunicorn import http
+from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from server.api.photo_body import MAX_BODY
-from server.incoming import MOST_LINE, Incoming, State
+from server.incoming import MOST_CHUNKS, MOST_LINE, Incoming, State
 from server.telemetry.logs import request_id
 
 _STEP, _MOST_STEPS = 0.0001, 5  # seconds for each connection that a worker has
@@ -42,6 +43,11 @@ _REFUSED = {
         f"The request line is longer than {MOST_LINE:,} bytes. Send what is long in a body, such as that of a batch.",
     ),
     State.TOO_LARGE: (413, "Content Too Large", f"The body has more than {MAX_BODY:,} bytes."),
+    State.TOO_MANY: (
+        413,
+        "Content Too Large",
+        f"The body has more than {MOST_CHUNKS:,} chunks or lines. Send it in larger chunks, or with Content-Length.",
+    ),
 }
 
 
@@ -77,6 +83,32 @@ class ClientSocket(socket.socket):
                 del self.unsent[: self.send(self.unsent, socket.MSG_DONTWAIT)]
         except BlockingIOError:
             pass
+
+
+class ReceivedRequest(SocketUnreader):  # type: ignore[misc]
+    """Where gunicorn's parser reads a request that was received already. It gets it piece by piece: of all that it
+    holds, it makes another copy for each chunk of a body, and for each part that the application reads."""
+
+    def __init__(self, sock: ClientSocket) -> None:
+        super().__init__(sock)
+        self._received = memoryview(b"")
+
+    def add(self, data: bytes) -> None:
+        """Take what is to be read before anything else of the socket."""
+        self._received = memoryview(data)
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        if not self._received:
+            piece: bytes = super().chunk(size_hint)
+            return piece
+        size = max(self.mxchunk, min(size_hint or 0, self.max_body_chunk))
+        piece, self._received = bytes(self._received[:size]), self._received[size:]
+        return piece
+
+    def take_buffered(self) -> bytes:
+        rest, self._received = bytes(self._received), memoryview(b"")
+        read_ahead: bytes = super().take_buffered()
+        return read_ahead + rest
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -194,7 +226,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._forget(conn)
             if conn.parser is None:
                 conn.parser = http.get_parser(self.cfg, conn.sock, conn.client)
-            conn.parser.unreader.unread(bytes(incoming.data))
+                conn.parser.unreader = ReceivedRequest(conn.sock)
+            conn.parser.unreader.add(bytes(incoming.data))
             conn.data_ready = True
             self.enqueue_req(conn)
         elif state in _REFUSED:

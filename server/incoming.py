@@ -7,6 +7,7 @@ import re
 from enum import Enum
 
 MOST_HEAD, MOST_LINE = 64 * 1024, 8190
+MOST_CHUNKS = 100_000  # each takes the parser some 5 microseconds
 _END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
@@ -21,6 +22,7 @@ class State(Enum):
     WHOLE = "all of it"
     TOO_LONG = "a request line that is longer than gunicorn's limit"
     TOO_LARGE = "a body in chunks that has no end"
+    TOO_MANY = "a body in very many chunks"
 
 
 class Incoming:
@@ -31,7 +33,7 @@ class Incoming:
         self.data = bytearray()
         self.expects, self.length = False, 0
         self._most, self._looked, self._needed = most, 0, -1
-        self._chunked = False
+        self._chunked, self._lines, self._counted = False, 0, 0
 
     def add(self, data: bytes) -> None:
         """Take what was received. Empty lines before a request do not count."""
@@ -50,6 +52,10 @@ class Incoming:
         if self._chunked:
             if len(self.data) > 2 * self._most:
                 return State.TOO_LARGE
+            self._lines += self.data.count(b"\r\n", max(0, self._counted - 1))
+            self._counted = len(self.data)
+            if self._lines > 2 * MOST_CHUNKS:  # a line for the size of each, and one for what it holds
+                return State.TOO_MANY
             return State.WHOLE if self.data.endswith(_END) and len(self.data) > self._needed else State.BODY
         return State.WHOLE if len(self.data) >= self._needed else State.BODY
 

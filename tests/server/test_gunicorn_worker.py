@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from gunicorn.config import Config
-from gunicorn.http.unreader import Unreader
+from gunicorn.http.unreader import SocketUnreader, Unreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from server.gunicorn_worker import ClientSocket, Worker
@@ -48,7 +48,7 @@ def test_gunicorn_has_what_is_overridden_and_used(worker: Worker) -> None:
         (ThreadWorker._cap_keepalive, ["self", "deadline"]),
         (TConn.__init__, ["self", "cfg", "sock", "client", "server"]),
         (TConn.close, ["self", "graceful"]),
-        (Unreader.unread, ["self", "data"]),
+        (SocketUnreader.chunk, ["self", "size_hint"]),
         (Unreader.take_buffered, ["self"]),
     ):
         assert list(inspect.signature(method).parameters) == parameters, method

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.incoming import MOST_HEAD, MOST_LINE, Incoming, State
+from server.incoming import MOST_CHUNKS, MOST_HEAD, MOST_LINE, Incoming, State
 
 HEAD = b"POST /x HTTP/1.1\r\nHost: x\r\n"
 
@@ -35,6 +35,17 @@ def test_chunks_end_with_an_empty_one() -> None:
     request = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
     assert states(request, b"5\r\n12345\r\n", b"0\r\n\r\n") == [State.BODY, State.BODY, State.WHOLE]
     assert states(request + b"1\r\n1\r\n" * 40)[0] is State.TOO_LARGE
+
+
+def test_very_many_chunks_are_refused_however_they_come() -> None:
+    incoming = Incoming(MOST_CHUNKS * 10)
+    incoming.add(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    for _ in range(MOST_CHUNKS // 1000):
+        assert incoming.state() is State.BODY
+        for piece in (b"1\r", b"\nx\r\n" + b"1\r\nx\r\n" * 999):
+            incoming.add(piece)
+            found = incoming.state()
+    assert found is State.TOO_MANY
 
 
 def test_a_body_that_nobody_will_read_is_not_waited_for() -> None:
