@@ -183,11 +183,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 self._deadlines[conn] = min(self._deadlines[conn], deadline)
 
     def _guarded(self, step: Callable[..., None], conn: TConn, *arguments: Any) -> None:
-        """Take a step of a connection; an error costs this connection only."""
+        """Take a step of a connection; an error costs this connection only, unless there is no memory left."""
         try:
             step(conn, *arguments)
         except OSError:
             self._close(conn)
+        except MemoryError:  # it would go on closing connections; the worker in its place has memory again
+            self.log.error("There is no memory left. The worker ends, and another takes its place.")
+            self._close(conn)
+            self.alive = False
         except Exception:
             self.log.exception("A connection is closed for an error")
             self._close(conn)

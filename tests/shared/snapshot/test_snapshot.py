@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import count
@@ -62,14 +63,16 @@ def test_vectors_come_back_as_they_went_in(good: Snapshot) -> None:
 @pytest.mark.fault("S6")
 @pytest.mark.fault("S7")
 @pytest.mark.slow
-def test_whatever_is_damaged_is_refused_before_faiss_is_asked(good: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_is_damaged_is_refused_before_faiss_is_asked(
+    good: Snapshot, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
     monkeypatch.setattr(faiss, "read_index", lambda *_: pytest.fail("FAISS was asked"))
     files = {path: path.read_bytes() for path in sorted(good.folder.iterdir())}
-    rng, refused = random.Random(1), 0
+    rng, refused, flips = random.Random(1), 0, 1000 // len(files) + 1
     for path, whole in files.items():
         others = [data for data in files.values() if data != whole]
         damaged = [None, b"", whole + b"\0", *others, *(whole[: rng.randrange(len(whole))] for _ in range(20))]
-        for _ in range(60):
+        for _ in range(flips):
             data = bytearray(whole)
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
             damaged.append(bytes(data))
@@ -81,6 +84,8 @@ def test_whatever_is_damaged_is_refused_before_faiss_is_asked(good: Snapshot, mo
                 Snapshot(good.folder)
             path.write_bytes(whole)
             refused += 1
+    record_property("flipped bits", flips * len(files))
+    record_property("refused", refused)
     assert refused > 1000
     assert verify(good.folder)
 
