@@ -19,11 +19,10 @@ from secrets import token_hex
 from typing import Any
 
 from gunicorn import http
-from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from server.api.photo_body import MAX_BODY
-from server.incoming import MOST_CHUNKS, MOST_LINE, Incoming, State
+from server.incoming import MOST_CHUNKS, MOST_HEAD, MOST_LINE, Incoming, State
 from server.telemetry.logs import request_id
 
 _STEP, _MOST_STEPS = 0.0001, 5  # seconds for each connection that a worker has
@@ -42,26 +41,40 @@ _REFUSED = {
         "URI Too Long",
         f"The request line is longer than {MOST_LINE:,} bytes. Send what is long in a body, such as that of a batch.",
     ),
-    State.TOO_LARGE: (413, "Content Too Large", f"The body has more than {MAX_BODY:,} bytes."),
-    State.TOO_MANY: (
+    State.HEAD_TOO_LONG: (
+        431,
+        "Request Header Fields Too Large",
+        f"The headers have more than {MOST_HEAD:,} bytes. Send fewer, or shorter ones.",
+    ),
+    State.TOO_LARGE: (
         413,
         "Content Too Large",
-        f"The body has more than {MOST_CHUNKS:,} chunks or lines. Send it in larger chunks, or with Content-Length.",
+        f"The body has more than {MAX_BODY:,} bytes, or comes in more than {MOST_CHUNKS:,} chunks.",
     ),
 }
 
 
 class ClientSocket(socket.socket):
-    """A client's socket that keeps what is not sent at once, up to a limit, instead of waiting for the client."""
+    """A client's socket that keeps what is not sent at once, up to a limit, instead of waiting for the client. What was
+    `received` ahead is received again, piece by piece: gunicorn's parser copies all that it gets for each chunk."""
 
     unsent: bytearray
+    received: bytearray
 
     @classmethod
     def of(cls, accepted: socket.socket) -> "ClientSocket":
         """Take over an accepted socket."""
         made = cls(accepted.family, accepted.type, accepted.proto, accepted.detach())
-        made.unsent = bytearray()
+        made.unsent, made.received = bytearray(), bytearray()
         return made
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Receive what was received ahead, else what comes."""
+        if not self.received:
+            return super().recv(size, flags)
+        piece = bytes(self.received[:size])
+        del self.received[:size]
+        return piece
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send or keep the data. Where too much is kept, wait until the client reads. Raises `BrokenPipeError` if it
@@ -83,32 +96,6 @@ class ClientSocket(socket.socket):
                 del self.unsent[: self.send(self.unsent, socket.MSG_DONTWAIT)]
         except BlockingIOError:
             pass
-
-
-class ReceivedRequest(SocketUnreader):  # type: ignore[misc]
-    """Where gunicorn's parser reads a request that was received already. It gets it piece by piece: of all that it
-    holds, it makes another copy for each chunk of a body, and for each part that the application reads."""
-
-    def __init__(self, sock: ClientSocket) -> None:
-        super().__init__(sock)
-        self._received = memoryview(b"")
-
-    def add(self, data: bytes) -> None:
-        """Take what is to be read before anything else of the socket."""
-        self._received = memoryview(data)
-
-    def chunk(self, size_hint: int | None = None) -> bytes:
-        if not self._received:
-            piece: bytes = super().chunk(size_hint)
-            return piece
-        size = max(self.mxchunk, min(size_hint or 0, self.max_body_chunk))
-        piece, self._received = bytes(self._received[:size]), self._received[size:]
-        return piece
-
-    def take_buffered(self) -> bytes:
-        rest, self._received = bytes(self._received), memoryview(b"")
-        read_ahead: bytes = super().take_buffered()
-        return read_ahead + rest
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -230,8 +217,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._forget(conn)
             if conn.parser is None:
                 conn.parser = http.get_parser(self.cfg, conn.sock, conn.client)
-                conn.parser.unreader = ReceivedRequest(conn.sock)
-            conn.parser.unreader.add(bytes(incoming.data))
+            conn.sock.received += incoming.data
             conn.data_ready = True
             self.enqueue_req(conn)
         elif state in _REFUSED:
@@ -254,7 +240,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             return
         self._forget(conn)
         if keep:
-            self._await_request(conn, conn.parser.unreader.take_buffered())
+            read_ahead = conn.parser.unreader.take_buffered() + conn.sock.received
+            conn.sock.received.clear()
+            self._await_request(conn, read_ahead)
             return
         conn.sock.shutdown(socket.SHUT_WR)  # and wait until the client has read it and closes, or for a moment
         self._watch(conn, selectors.EVENT_READ, self._discard, _GOODBYE_SECONDS)

@@ -70,15 +70,20 @@ def test_the_parts_of_a_body_are_counted_before_it_is_parsed(data: Path) -> None
 
 @pytest.mark.fault("B6")
 @pytest.mark.slow
-def test_a_long_request_line_is_refused_at_once(data: Path) -> None:
+@pytest.mark.parametrize(
+    ("begin", "status"),
+    [(b"GET /healthz?", 414), (b"GET /healthz HTTP/1.1\r\nX: ", 431)],
+    ids=["request line", "head"],
+)
+def test_a_long_request_line_or_head_is_refused_at_once(begin: bytes, status: int, data: Path) -> None:
     with serving(data) as base:
         host, port = base.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as client:
             start = time.monotonic()
             with contextlib.suppress(OSError):  # it may be closed meanwhile
-                client.sendall(b"GET /healthz?" + b"x" * 2_000_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+                client.sendall(begin + b"x" * 2_000_000)
             answer = client.recv(100)
-        assert answer.startswith(b"HTTP/1.1 414")
+        assert answer.startswith(b"HTTP/1.1 %d" % status)
         assert time.monotonic() - start < 5
 
 
