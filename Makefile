@@ -14,7 +14,7 @@ RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
 .PHONY: help index images weights evaluate changes export publish pull snapshots rollback ship serve demo bench test \
-        faults check format audit
+        faults fuzz check format audit
 
 help: ## Show this list
 	@echo "image-similarity: which products look most like this product, or like this photo?"
@@ -69,6 +69,9 @@ test: $(VENV)/dev ## Run the tests: [QUICK=1 ONLY=tests/shared/search THOROUGH=1
 
 faults: $(VENV)/dev ## See which faults were survived: a table, data/faults.md [THOROUGH=1]
 	@$(RUN) -m pytest -n auto --dist loadfile -m fault -p tests.support.fault_table
+
+fuzz: $(VENV)/dev ## Try to break what reads bytes, each reader for so long: [MINUTES=10 ONLY=manifest]
+	@FUZZ_MINUTES=$(or $(MINUTES),10) $(RUN) -m pytest -s --durations=0 tests/fuzz $(if $(ONLY),-k $(ONLY))
 
 check: $(VENV)/dev ## Check style and types
 	@$(RUN) -m ruff format --check --quiet . && $(RUN) -m ruff check --quiet . && $(RUN) -m mypy

@@ -62,8 +62,9 @@ def read_file(path: Path) -> bytes:
     """Read a file's bytes. Raises `ConfigError` if it cannot be read."""
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"The file {path} cannot be read: {error.strerror}.") from error
+    except (OSError, ValueError) as error:  # no path holds a NUL
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"The file {str(path)!r} cannot be read: {reason}.") from error
 
 
 class Cache:

@@ -102,7 +102,12 @@ class Fetcher:
             found = self._ask(parts, end)
             if isinstance(found, bytes):
                 return found
-            url = urljoin(url, found)
+            try:
+                url = urljoin(url, found)
+            except ValueError as error:
+                raise BadPicture(
+                    Kind.REFUSED_REDIRECT, f"{self._host} redirects to what is no URL: {error}."
+                ) from error
             if parts.scheme == "https" and not url.startswith("https:"):
                 raise BadPicture(Kind.REFUSED_REDIRECT, f"{self._host} redirects to where nothing is encrypted.")
         most = f"more than {self._policy.redirects} times" if self._policy.redirects else "to another place"

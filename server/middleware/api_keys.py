@@ -111,7 +111,7 @@ def read_keys(path: Path) -> list[Key]:
         return [Key(**{**fields, "role": Role(fields["role"])}) for fields in json.loads(path.read_bytes())["keys"]]
     except FileNotFoundError as error:
         raise ConfigError(f"There is no file of keys {path}. Make it: python -m server keys add NAME.") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ConfigError(f"The file of keys {path} cannot be read: {error}.") from error
 
 

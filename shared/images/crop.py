@@ -35,8 +35,8 @@ class Crop:
         return crop
 
     def __str__(self) -> str:
-        """As a request gives it."""
-        return f"{self.x:.4g},{self.y:.4g},{self.width:.4g},{self.height:.4g}"
+        """As a request gives it: with four decimals, and without an exponent."""
+        return ",".join(f"{round(part, 4):g}" for part in (self.x, self.y, self.width, self.height))
 
     def box(self, width: int, height: int) -> Box | Refusal:
         """Left, top, right and bottom in pixels of a picture of that size, at least a pixel apart."""

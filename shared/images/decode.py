@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, MpoImagePlugin, UnidentifiedImageError, features
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from shared.images.crop import Box, Crop
 from shared.images.memory import MOST_AT_ONCE, MemoryBudget, is_halved, memory_needed
@@ -28,7 +28,7 @@ MAX_PIXELS = 25_000_000
 MAX_EDGE = 1024
 MAX_MEMORY = 100_000_000  # of a photo
 _WHOLE = 1 << 20  # no picture has so long an edge, so none is shrunk when it is decoded
-_JPEG = ("JPEG", MpoImagePlugin.MpoImageFile.format)
+_JPEG = ("JPEG", "MPO")  # several JPEGs in one file, whose first is shown
 _STRIP = 1 << 17  # pixels
 _BUDGET = MemoryBudget(MOST_AT_ONCE)
 
@@ -91,14 +91,15 @@ def decode_sized(
     except Image.DecompressionBombError:
         return Refusal(Kind.TOO_MANY_PIXELS, f"The image has far more pixels than the limit of {MAX_PIXELS:,}.")
     except Exception as error:
-        if formats == _JPEG and edge < _WHOLE:  # a lossless JPEG cannot be decoded to less than its size
+        if formats == ("JPEG",) and edge < _WHOLE:  # a lossless JPEG cannot be decoded to less than its size
             return decode_sized(data, crop, _WHOLE, memory)
         # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error and more for bad bytes.
         if isinstance(error, UnidentifiedImageError):
             return Refusal(
                 Kind.BAD_IMAGE, f"The image cannot be decoded: it is damaged, or an unknown sort of {formats[0]}."
             )
-        return Refusal(Kind.BAD_IMAGE, f"The image cannot be decoded: {type(error).__name__}: {str(error)[:200]}")
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
+        return Refusal(Kind.BAD_IMAGE, f"The image cannot be decoded: {reason}.")
 
 
 def _too_heavy(image: Image.Image, needed: int, memory: int) -> Refusal:
@@ -123,7 +124,7 @@ def _decoded(image: Image.Image, crop: Crop | None, edge: int) -> Decoded | Refu
 def _sniff(data: bytes) -> tuple[str, ...]:
     """Pillow's names of the formats that these bytes may be, by their first bytes."""
     if data.startswith(b"\xff\xd8\xff"):
-        return _JPEG
+        return ("JPEG",)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return ("PNG",)
     if data.startswith((b"GIF87a", b"GIF89a")):

@@ -104,7 +104,7 @@ def _unquoted(quoted: str | None, plain: str) -> str:
 def _value(column: str, text: str) -> Value:
     low, dots, high = (part.strip() for part in text.partition(".."))
     if not text:
-        raise BadQuestion(f'filter has no value for {column!r:.80}; for the empty one write {column}:"".')
+        raise BadQuestion(f'filter has no value for {column!r:.80}; for the empty one write column:"".')
     if not dots:
         return folded(text)
     ends = (number(low) if low else -inf, number(high) if high else inf)

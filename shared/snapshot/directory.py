@@ -207,7 +207,7 @@ class PartitionFolder:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeError) as error:
-            raise SnapshotError(f"{path} cannot be read: {error}") from error
+            raise SnapshotError(f"{path} cannot be read: {error}.") from error
 
     def _name_in(self, name: str, snapshot_id: str) -> None:
         replace_atomically(self.path / name, snapshot_id.encode() + b"\n")

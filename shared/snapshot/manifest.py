@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from shared.embedding.embedder import EmbedderSpec
 from shared.errors import ConfigError, SnapshotError
@@ -203,9 +203,13 @@ class Manifest:
             manifest = TypeAdapter(cls).validate_json(data)
             _ = manifest.partition, datetime.fromisoformat(manifest.created)  # a server needs them
             _check_files(manifest)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise SnapshotError(f"The manifest of {name} is not readable: {place!r}: {first['msg']}.") from error
         except (ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
-            reason = " ".join(str(error).split())
-            raise SnapshotError(f"The manifest of {name} is not readable: {type(error).__name__}: {reason}") from error
+            reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+            raise SnapshotError(f"The manifest of {name} is not readable: {reason}.") from error
         return manifest
 
 

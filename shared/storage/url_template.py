@@ -31,7 +31,11 @@ class UrlTemplate:
         there."""
         if set("{}") & set(_FIELD.sub("", self.text)):
             raise ConfigError(f"IMAGE_URL={self.text!r} is not a template: a brace is not closed.")
-        if urlsplit(self.text).scheme not in ("http", "https", "file"):
+        try:
+            scheme = urlsplit(self.text).scheme
+        except ValueError as error:
+            raise ConfigError(f"IMAGE_URL={self.text!r} is not a URL: {error}.") from error
+        if scheme not in ("http", "https", "file"):
             raise ConfigError(f"IMAGE_URL={self.text!r} must begin with https://, http:// or file:///.")
         for name in sorted(self.fields - {"id", "size"}):
             if name not in columns:

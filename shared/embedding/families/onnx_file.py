@@ -79,7 +79,7 @@ def read_preprocessing(path: Path) -> Preprocessing:
         ) from error
     except (ValidationError, ValueError) as error:
         raise ModelError(
-            f"{path} does not say how square pictures are prepared: {' '.join(str(error).split())}"
+            f"{path} does not say how square pictures are prepared: {' '.join(str(error).split()).rstrip('.')}."
         ) from error
     return Preprocessing(
         size=size,

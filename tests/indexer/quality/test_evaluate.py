@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.quality.evaluate import METRICS, Outcome, Query, measure
+from indexer.quality.evaluate import METRICS, Outcome, Query, labelled_queries, measure
+from shared.errors import ConfigError
 from shared.index.product_table import ProductImage
 from shared.search.hits import Hit
 from shared.snapshot.reader import Snapshot
@@ -112,6 +113,12 @@ def test_products_with_several_pictures_are_judged_by_held_out_ones(tmp_path: Pa
     assert "72 held-out images" in done.stdout
     figures = json.loads((tmp_path / "data" / "evaluation" / "371" / "0341" / "metrics.json").read_text())
     assert figures[snapshot.id]["metrics"]["R@1"]["value"] == pytest.approx(23 / 24, abs=1e-4)
+
+
+def test_a_photo_with_a_path_that_no_file_can_have_is_named(tmp_path: Path) -> None:
+    (tmp_path / "photos.csv").write_bytes(b"product_id_model;id;path\n1;2;a\0.jpg\n")
+    with pytest.raises(ConfigError, match=r"a.x00\.jpg' cannot be read: embedded null byte"):
+        labelled_queries(tmp_path / "photos.csv")
 
 
 @pytest.mark.slow

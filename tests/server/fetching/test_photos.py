@@ -222,6 +222,7 @@ def test_every_redirect_is_checked(cdn: ImageServer) -> None:
             (f"//user@cdn.example:{port}/c", "bad_url"),
             (f"http://cdn.example:{port + 1 if port else 0}/", "bad_url"),
             ("/loop", "refused_redirect"),
+            ("http://[", "refused_redirect"),
         ]
     ):
         cdn.answers |= {f"/{number}": to(place), "/loop": to("/loop")}

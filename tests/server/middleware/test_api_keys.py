@@ -106,7 +106,8 @@ def test_keys_of_one_name_rotate_and_expire(file: Path, client: Callable[[], Fla
 @pytest.mark.parametrize(
     "broken",
     [b"", b"{", b"[]", b'{"keys": 5}', b'{"keys": [{}]}', b'{"keys": [{"name": "a", "role": "god", "sha256": "x"}]}',
-     b'{"keys": [{"name": "a", "role": "read", "sha256": "%s", "expires": "soon"}]}' % (b"a" * 64), b"\xff", None],
+     b'{"keys": [{"name": "a", "role": "read", "sha256": "%s", "expires": "soon"}]}' % (b"a" * 64), b"\xff",
+     b"[" * 5000, None],
 )  # fmt: skip
 def test_a_broken_file_keeps_the_former_keys(
     file: Path, client: Callable[[], FlaskClient], broken: bytes | None, caplog: pytest.LogCaptureFixture

@@ -173,6 +173,12 @@ def test_what_is_no_picture_is_refused_with_its_kind(data: bytes, kind: Kind) ->
     assert refused(data) == kind
 
 
+def test_a_jpeg_that_is_none_is_refused_in_words_for_people() -> None:
+    found = decode(b"\xff\xd8\xff")
+    assert isinstance(found, Refusal)
+    assert found.detail == "The image cannot be decoded: it is damaged, or an unknown sort of JPEG."
+
+
 @pytest.mark.fault("I3")
 def test_a_pixel_bomb_is_refused_by_its_header() -> None:
     def chunk(name: bytes, data: bytes) -> bytes:

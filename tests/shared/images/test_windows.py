@@ -10,6 +10,14 @@ from shared.images.windows import QUARTERS, shared_part, windows
 from shared.refusals import Refusal
 
 
+@pytest.mark.parametrize("crop", [Crop(0.25, 0.00001, 0.5, 0.1), Crop(12345, 0, 3000, 1)])
+def test_a_crop_as_an_answer_gives_it_can_be_asked_for(crop: Crop) -> None:
+    again = Crop.parse(str(crop))
+    assert (again.x, again.y, again.width, again.height) == pytest.approx(
+        (crop.x, crop.y, crop.width, crop.height), abs=1e-4
+    )
+
+
 def ground(width: int = 640, height: int = 480, seed: int = 0) -> Image.Image:
     """A floor of two tones, grained."""
     grain = np.random.default_rng(seed).normal(0, 8, (height, width, 1))

@@ -21,7 +21,7 @@ from shared.partition import Partition
 from shared.snapshot import directory
 from shared.snapshot.directory import PartitionFolder, Task, partitions
 from shared.snapshot.lease import Lease, remove_unless_leased, wait_until_free
-from shared.snapshot.manifest import content_name, signature
+from shared.snapshot.manifest import Manifest, content_name, signature
 from shared.snapshot.reader import Snapshot
 from shared.snapshot.verify import verify
 from shared.storage import files
@@ -96,6 +96,11 @@ def renamed(folder: Path, **changes: object) -> Path:
     (folder / "manifest.json").write_text(json.dumps(fields))
     name = content_name((folder / "manifest.json").read_bytes())
     return folder.rename(folder.with_name(f"x-{name}"))
+
+
+def test_a_manifest_that_is_deeply_nested_is_refused() -> None:
+    with pytest.raises(SnapshotError, match="not readable"):
+        Manifest.from_json(b"[" * 100_000, "x")
 
 
 @pytest.mark.fault("S8")

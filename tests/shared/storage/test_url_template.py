@@ -37,6 +37,7 @@ def test_a_file_cannot_leave_its_folder(template: str) -> None:
         "http://{}",
         "http://cdn/{id:d}",
         "http://cdn/{id!x}",
+        "https://[cdn/{id}",
     ],
 )
 def test_a_bad_template_is_named(template: str) -> None:
