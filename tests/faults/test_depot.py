@@ -3,8 +3,12 @@
 import hashlib
 import json
 import os
+import pickle
+import struct
+import sys
 import urllib.request
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from shared.depot.latest import Latest
 from shared.depot.publish import publish
 from shared.depot.pull import pull
 from shared.embedding.engines.runtime import Engine, Runtime
+from shared.embedding.families.torch_file import read_tensors
 from shared.errors import DepotError, ModelError, SnapshotError
 from shared.snapshot.manifest import Manifest, signature
 from shared.snapshot.reader import Snapshot
@@ -347,3 +352,24 @@ def test_a_saved_model_of_a_snapshot_is_opened_only_if_it_is_signed(tmp_path: Pa
         Snapshot(folder).load_embedder(runtime)
     with pytest.raises(ModelError, match="cannot be loaded as a saved Keras model"):
         Snapshot(folder, KEY).load_embedder(runtime)
+
+
+@pytest.mark.parametrize(("count", "shape", "why"), [(2**60, 1, "ends too early"), (1, 10**18, "beyond its storage")])
+def test_a_weights_file_takes_no_more_memory_than_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, shape: int, why: str
+) -> None:
+    """It says that it holds an exabyte, or repeats one value a quintillion times."""
+    torch = ModuleType("torch._utils")
+    torch._rebuild_tensor_v2 = type("_rebuild_tensor_v2", (), {"__module__": "torch._utils"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    monkeypatch.setitem(sys.modules, "torch._utils", torch)
+
+    class Tensor:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return torch._rebuild_tensor_v2, (("key", "<f4"), 0, (shape,), (0,))
+
+    parts = (0x1950A86A20F9469CFC6C, 1001, {}, {"weight": Tensor()}, ["key"])
+    end = struct.pack("<qf", count, 1.0)
+    (tmp_path / "weights.pth").write_bytes(b"".join(pickle.dumps(part, 2) for part in parts) + end)
+    with pytest.raises(ModelError, match=why):
+        read_tensors(tmp_path / "weights.pth")
