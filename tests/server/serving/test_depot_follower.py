@@ -435,7 +435,6 @@ def test_a_host_that_went_back_stays_there_until_something_new_is_published(buck
     assert hockey(data).current() == one
 
 
-@pytest.mark.fault("S10")
 @pytest.mark.slow
 def test_going_back_on_a_host_shows_in_the_next_answer(bucket: Bucket, tmp_path: Path) -> None:
     data, ids = tmp_path / "a", list[str]()

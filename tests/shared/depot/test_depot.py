@@ -401,7 +401,6 @@ def test_a_small_disk_that_fills_up_keeps_the_old_snapshot(bucket: Bucket, tmp_p
     assert whole(bucket, there) == two
 
 
-@pytest.mark.fault("S4")
 @pytest.mark.slow
 def test_s3_that_is_gone_for_a_while_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "s3").mkdir()
