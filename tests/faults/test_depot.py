@@ -69,6 +69,7 @@ def test_every_publish_and_every_rollback_is_a_new_version(bucket: Bucket, tmp_p
     assert versions == sorted(set(versions))
 
 
+@pytest.mark.fault("B11")
 @KEYS
 def test_a_pointer_that_is_put_back_moves_no_host(bucket: Bucket, tmp_path: Path, key: str | None) -> None:
     data = tmp_path / "a"
@@ -113,6 +114,7 @@ def test_one_version_has_one_content(bucket: Bucket, tmp_path: Path) -> None:
     assert hockey(tmp_path / "a").current() == two
 
 
+@pytest.mark.fault("B11")
 @pytest.mark.parametrize("key", [None, "another-secret"])
 def test_a_pointer_that_the_key_did_not_sign_is_refused(bucket: Bucket, tmp_path: Path, key: str | None) -> None:
     data = tmp_path / "a"
@@ -176,6 +178,7 @@ def test_an_old_pointer_does_not_bring_back_what_was_withdrawn(bucket: Bucket, t
     assert hockey(tmp_path / "here").current() == two != one
 
 
+@pytest.mark.fault("B11")
 @pytest.mark.slow
 def test_a_server_goes_on_with_what_it_has_and_says_why(bucket: Bucket, tmp_path: Path) -> None:
     data = tmp_path / "a"
@@ -226,6 +229,7 @@ def test_a_large_pointer_or_manifest_is_not_read_to_its_end(bucket: Bucket, tmp_
     assert publish(hockey(tmp_path / "here"), bucket) == pull(hockey(tmp_path / "a"), bucket) == one
 
 
+@pytest.mark.fault("B12")
 def test_an_object_that_is_larger_than_stated_is_not_written(bucket: Bucket, tmp_path: Path) -> None:
     one = published(tmp_path, bucket, 0)
     digest = verify(hockey(tmp_path / "here").snapshot(one)).files["index.faiss"]
@@ -262,6 +266,7 @@ def test_a_listing_ends(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.Monk
 FILE = {"bytes": 1, "sha256": "0" * 64}
 
 
+@pytest.mark.fault("B12")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -328,6 +333,7 @@ def made_with(folder: Path, name: str, weights: bytes = b"", key: str | None = N
     return folder.rename(folder.with_name(f"{folder.name[:17]}{hashlib.sha256(content).hexdigest()[:16]}"))
 
 
+@pytest.mark.fault("B12")
 @pytest.mark.parametrize("engine", [Engine.OPENVINO, Engine.TENSORFLOW])
 @pytest.mark.parametrize("kind", ["evil.keras", "evil.onnx", "folder", "vgg19+evil.keras"])
 def test_a_snapshot_cannot_name_a_network_of_this_host(

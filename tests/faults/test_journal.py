@@ -92,6 +92,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.fault("B4")
 @pytest.mark.slow  # it takes seconds
 def test_no_flipped_bit_is_other_content_without_being_noticed(tmp_path: Path, files: dict[str, bytes]) -> None:
     folder, dice = tmp_path / "live" / "371", random.Random(1)
@@ -245,6 +246,7 @@ def test_a_file_that_is_no_journal_costs_only_its_changes(data: Path, damage: Ca
     assert client.ask("PATCH", "/availability", json={"unavailable": ["p2"]})["change"] == 5
 
 
+@pytest.mark.fault("B8")
 def test_an_older_copy_is_noticed_and_a_backup_put_back_by_a_command(data: Path, tmp_path: Path) -> None:
     path, backup = data / "live" / "371" / "0341.sqlite", tmp_path / "backup"
     with closing(sqlite3.connect(path)) as db, closing(sqlite3.connect(backup)) as copy:
@@ -290,6 +292,7 @@ def test_a_crash_before_the_mark_is_written_is_no_alarm(data: Path) -> None:
         assert journal.mark_path.read_bytes() > before
 
 
+@pytest.mark.fault("B4")
 @pytest.mark.slow
 def test_a_server_goes_on_beside_a_damaged_journal_and_sees_it_mended(
     data: Path, monkeypatch: pytest.MonkeyPatch

@@ -77,6 +77,7 @@ def load(base: str) -> Iterator["Counter[str]"]:
             client.join()
 
 
+@pytest.mark.fault("B13")
 @pytest.mark.slow
 def test_a_server_that_stops_under_load_resets_no_connection(data: Path) -> None:
     with serving(data, 2) as base, load(base) as outcomes:
