@@ -45,7 +45,7 @@ export class Crop {
   }
 
   #grab(event) {
-    if (!this.active || event.button > 0) return;
+    if (!this.active || event.button > 0 || event.target.closest("button")) return;
     event.preventDefault();
     const before = [...this.edges];
     const [startX, startY] = this.#point(event);

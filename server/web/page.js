@@ -6,6 +6,7 @@ import { Crop } from "./crop.js";
 import { showFacets } from "./filters.js";
 import { STEP, filterTexts, isQuestion, nothing, read, write } from "./link.js";
 import { base64, prepared, watch } from "./photo.js";
+import { hideThings, showThings } from "./things.js";
 
 const $ = (id) => document.getElementById(id);
 const PAGE = 48;
@@ -148,6 +149,20 @@ function frame(part) {
   $("whole").hidden = crop.value === null;
 }
 
+/** Ask which things the photo shows, and let one be chosen. */
+async function severalThings() {
+  const { signal } = current;
+  const choose = (part) => go({ photo: { ...view.photo, crop: part ?? WHOLE }, k: STEP });
+  $("status").textContent = "Looking for things ..";
+  try {
+    const count = await showThings($("crop"), view.index, view.photo.blob, choose, signal);
+    const found = `There are ${count} things in it. Choose one on your photo.`;
+    if (!signal.aborted) $("status").textContent = count > 1 ? found : "Only one thing was found in it.";
+  } catch (error) {
+    if (!signal.aborted) failed(error, signal);
+  }
+}
+
 function verdictOn(results) {
   if (!results.length) return "Nothing in this catalog fits. Take a filter away.";
   if (results[0].verdict === "none" && view.photo) {
@@ -165,6 +180,7 @@ function showAsked(asked) {
   $("crop").prepend(image);
   $("crop").classList.toggle("tile", Boolean(asked));
   crop.active = Boolean(view.photo);
+  hideThings($("crop"));
   $("hint").hidden = !view.photo;
   $("whole").hidden = true;
   $("views").replaceChildren();
@@ -353,6 +369,7 @@ $("key").addEventListener("submit", (event) => {
 });
 $("facets").addEventListener("submit", (event) => event.preventDefault());
 $("whole").addEventListener("click", () => go({ photo: { ...view.photo, crop: WHOLE } }, { replace: true }));
+$("things").addEventListener("click", severalThings);
 $("copy").addEventListener("click", copy);
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address is the view's

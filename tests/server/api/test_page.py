@@ -1,6 +1,7 @@
 """The page in a real Chromium, served by a real gunicorn over a small drawn catalog."""
 
 import base64
+import io
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
+from PIL import Image
 
 from server.api.page import policy
 from server.app import create_app
@@ -30,7 +32,7 @@ from shared.snapshot.verdicts import QueryKind, Verdicts
 from shared.snapshot.writer import Draft, write_snapshot
 from shared.vectors.unit import normalise
 from tests.support.image_server import ImageServer
-from tests.support.pictures import drawn
+from tests.support.pictures import drawn, encoded
 from tests.support.server import serving
 from tests.support.snapshots import HOCKEY
 
@@ -319,6 +321,29 @@ def test_the_part_that_the_server_found_is_drawn_and_can_be_moved(visit: Visit) 
         page.get_by_role("button", name="Whole photo").click()
     assert visit.asked("/search")["crop"] == ["0,0,1,1"]
     playwright.expect(page.get_by_role("button", name="Whole photo")).to_be_hidden()
+
+
+@needs_chromium
+def test_one_of_several_things_is_chosen_on_the_photo(visit: Visit) -> None:
+    photo = Image.new("RGB", (320, 320), "grey")
+    for seed, place in ((3, (0, 0)), (7, (160, 160))):
+        photo.paste(Image.open(io.BytesIO(drawn(seed, (160, 160), "PNG"))), place)
+    page = visit.open("/?text=p1")
+    page.set_input_files("#file", {"name": "two.png", "mimeType": "image/png", "buffer": encoded(photo, "PNG")})
+    playwright.expect(page.locator("#grid .score").first).to_be_visible()
+    page.get_by_role("button", name="Several things?").click()
+    playwright.expect(page.get_by_role("status")).to_contain_text("things in it")
+    shown = page.locator("#crop .thing")
+    assert shown.count() >= 2
+    found = set()
+    for number in range(2):
+        with page.expect_response("**/search?*crop*"):
+            page.get_by_role("button", name=f"{number + 1}", exact=True).click()
+        found.add(visit.cards()[0])
+        assert shown.count() == 0
+        page.get_by_role("button", name="Several things?").click()
+        playwright.expect(shown.first).to_be_visible()
+    assert found == {"p3", "p7"}
 
 
 @needs_chromium
