@@ -14,7 +14,7 @@ RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
 .PHONY: help index images weights evaluate changes export publish pull snapshots rollback ship serve demo bench test \
-        faults fuzz check format audit
+        faults fuzz soak check format audit
 
 help: ## Show this list
 	@echo "image-similarity: which products look most like this product, or like this photo?"
@@ -72,6 +72,9 @@ faults: $(VENV)/dev ## See which faults were survived: a table, data/faults.md [
 
 fuzz: $(VENV)/dev ## Try to break what reads bytes, each reader for so long: [MINUTES=10 ONLY=manifest]
 	@FUZZ_MINUTES=$(or $(MINUTES),10) $(RUN) -m pytest -s --durations=0 tests/fuzz $(if $(ONLY),-k $(ONLY))
+
+soak: $(VENV)/installed ## Serve under load while everything changes, and see what breaks: [MINUTES=20]
+	@MINUTES=$(or $(MINUTES),20) $(RUN) -m bench.soak
 
 check: $(VENV)/dev ## Check style and types
 	@$(RUN) -m ruff format --check --quiet . && $(RUN) -m ruff check --quiet . && $(RUN) -m mypy

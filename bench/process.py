@@ -29,21 +29,26 @@ class Running:
 
 @contextmanager
 def running(
-    command: Sequence[str], ready: Callable[[int], bool], told: Mapping[str, str] | None = None, **how: Any
+    command: Sequence[str],
+    ready: Callable[[int], bool],
+    told: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    **how: Any,
 ) -> Iterator[Running]:
-    """Run a command with the port in place of `{port}`, from when it is ready. Raises `RunStopped` if it never is."""
+    """Run a command with the port in place of `{port}`, from when it is ready; what it says goes into the log, if there
+    is one. Raises `RunStopped` if it never is ready."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [word.replace("{port}", str(port)) for word in command]
-    with tempfile.TemporaryFile() as log:
+    with log.open("w+b") if log else tempfile.TemporaryFile() as said:
         start = time.perf_counter()
-        process = subprocess.Popen(words, stdout=log, stderr=log, cwd=ROOT, env={**os.environ, **(told or {})}, **how)
+        process = subprocess.Popen(words, stdout=said, stderr=said, cwd=ROOT, env={**os.environ, **(told or {})}, **how)
         try:
             while not ready(port):
                 if process.poll() is not None or time.perf_counter() - start > _PATIENCE:
-                    log.seek(0)
-                    raise RunStopped(f"It did not start: {' '.join(words)}: {log.read()[-300:]!r}")
+                    said.seek(0)
+                    raise RunStopped(f"It did not start: {' '.join(words)}: {said.read()[-300:]!r}")
                 time.sleep(0.01)
             yield Running(port, process.pid, time.perf_counter() - start)
         finally:
@@ -62,7 +67,12 @@ def accepts(port: int) -> bool:
 
 def resident(pid: int) -> float:
     """The MB of a process and all below it, shared memory counted once."""
-    return _megabytes(f"/proc/{pid}/smaps_rollup", "Pss") + sum(map(resident, _children(pid)))
+    return resident_alone(pid) + sum(map(resident, children(pid)))
+
+
+def resident_alone(pid: int) -> float:
+    """The MB of a process, memory that it shares with others divided among them."""
+    return _megabytes(f"/proc/{pid}/smaps_rollup", "Pss")
 
 
 class Peak(NamedTuple):
@@ -81,13 +91,13 @@ def peak(process: "subprocess.Popen[bytes]") -> Peak:
     while process.poll() is None:
         own = max(own, _most(process.pid))
         if looks % _SELDOM == 0:
-            below = max([below, *map(_most, _children(process.pid))])
+            below = max([below, *map(_most, children(process.pid))])
         looks += 1
         time.sleep(0.02)
     return Peak(own, below)
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     """The processes that any thread of it started."""
     found = list[int]()
     for path in Path(f"/proc/{pid}/task").glob("*/children"):

@@ -54,10 +54,11 @@ def served(
     until: str = "/healthz",
     photo: bytes | None = None,
     options: Mapping[str, str] | None = None,
+    log: Path | None = None,
 ) -> AbstractContextManager[Running]:
     """Run `make serve` over a data folder, from when it answers 200 there, and to a photo if one is given."""
     command = [sys.executable, "-m", "server", "--data", str(data), "--workers", str(workers), "--port", "{port}"]
-    return running(command, lambda port: _answers(port, until, photo), options)
+    return running(command, lambda port: _answers(port, until, photo), options, log)
 
 
 @contextmanager
