@@ -2,6 +2,7 @@
 
 import json
 import re
+import select
 import socket
 import ssl
 import subprocess
@@ -35,12 +36,18 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The URLs of a server and of the proxy in front of it."""
     data, folder = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("proxy")
     snapshot_of(data, ["p1", "p2"], vectors(1, 2))
     options = {"SIMILARITY_PROXY": "127.0.0.1", "SIMILARITY_RATE": "1000", "SIMILARITY_ADMIN_KEY": "an admin's key"}
     with serving(data, **options) as base, proxied(base, folder) as url:
-        yield url
+        yield base, url
+
+
+@pytest.fixture
+def proxy(both: tuple[str, str]) -> str:
+    return both[1]
 
 
 def problem(proxy: str, request: str) -> dict[str, Any]:
@@ -95,6 +102,24 @@ def test_the_servers_limits_count_the_clients_address(proxy: str) -> None:
             left.append(answer.headers["RateLimit-Remaining"])
         client.close()
     assert left == ["999", "999", "998"]
+
+
+def test_bodies_wait_in_the_proxy_and_an_address_may_send_64(both: tuple[str, str]) -> None:
+    server, proxy = (int(url.rpartition(":")[2]) for url in both)
+    with ExitStack() as open_:
+        slow = [open_.enter_context(socket.create_connection(("127.0.0.1", proxy), timeout=20)) for _ in range(70)]
+        for client in slow:
+            client.sendall(SLOW["drips its body"])
+        answered = list[socket.socket]()
+
+        def refused() -> int:
+            answered[:] = select.select(slow, [], [], 0)[0]
+            return len(answered)
+
+        until(lambda: refused() == 6)
+        assert {client.recv(12) for client in answered} == {b"HTTP/1.1 429"}
+        to_server = f":{server:04X} 01 "  # as Linux lists a connection that is open, by its other end
+        assert Path("/proc/net/tcp").read_text().count(to_server) < 10
 
 
 @pytest.mark.parametrize("sort", SLOW)
