@@ -225,7 +225,7 @@ class Journal:
 
     @property
     def _remedy(self) -> str:
-        return f"Mend them, and see what is lost: {REPAIR} {self._partition}"
+        return f"Mend them, and see what is lost, by `{REPAIR} {self._partition}`."
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

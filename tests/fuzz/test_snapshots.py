@@ -14,7 +14,7 @@ from shared.live.journal import Journal, LiveImage, Pins
 from shared.snapshot.directory import is_id
 from shared.snapshot.manifest import Manifest
 from tests.support.fuzzing import damaged, fuzz, is_refused
-from tests.support.golden import FOLDERS
+from tests.support.golden import FOLDERS, KEY
 from tests.support.snapshots import HOCKEY, hockey, unit
 
 TOKENS = [
@@ -50,15 +50,16 @@ def test_a_manifest_is_read_or_refused_and_written_as_it_was_read() -> None:
 def test_latest_names_snapshots_or_is_refused() -> None:
     def holds(data: bytes) -> None:
         read = list[Latest]()
-        is_refused(lambda: read.append(Latest.from_bytes(data)), SnapshotError)
+        is_refused(lambda: read.append(Latest.from_bytes(data, HOCKEY)), SnapshotError)
+        is_refused(lambda: read.append(Latest.from_bytes(data, HOCKEY, KEY)), SnapshotError)
         for latest in read:
-            assert Latest.from_bytes(latest.to_bytes()) == latest
+            assert latest.version == 0 or Latest.from_bytes(latest.to_bytes(KEY), HOCKEY, KEY) == latest
             assert is_id(latest.current)
 
+    now = Latest(1, HOCKEY.department, HOCKEY.domain, ID, ID, (ID,))
+    valid = [f"{ID}\n".encode(), f"{ID}\n{ID}\n".encode(), now.to_bytes(), now.to_bytes(KEY)]
     fuzz(
-        damaged(
-            st.sampled_from([f"{ID}\n".encode(), f"{ID}\n{ID}\n".encode()]), [b"../", b"\n", ID.encode(), b"\xd9\xa3"]
-        ),
+        damaged(st.sampled_from(valid), [b"../", b"\n", ID.encode(), b"\xd9\xa3", *TOKENS]),
         holds,
     )
 
@@ -138,6 +139,7 @@ def test_a_journal_is_read_and_written_or_refused(tmp_path: Path) -> None:
     def holds(damage: bytes) -> None:
         path.write_bytes(damage)
         journal = Journal(tmp_path, HOCKEY)
+        journal.mark_path.unlink(missing_ok=True)  # which would refuse most of them at once
         try:
             is_refused(lambda: use(journal), NotKept, UnknownProduct)
         finally:
