@@ -14,8 +14,9 @@ import click
 from shared.embedding.engines.runtime import Engine, Runtime, cores
 
 _PROCESSES = "SIMILARITY_PROCESSES"
-# Pictures of more bytes are given back to the system when they were seen; by default the C library keeps them.
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000"}
+# Pictures of more bytes are given back to the system when they were seen; by default the C library keeps them. And
+# OpenBLAS has no threads: where the processors were busy, a worker that started waited for them for ever.
+_LIBRARIES = {"MALLOC_MMAP_THRESHOLD_": "1000000", "OPENBLAS_NUM_THREADS": "1"}
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"  # as prometheus_client wants it
 _LOG_FORMATS = ("text", "json")
 _SECRET = "Better in the environment than on a command line."
@@ -117,4 +118,4 @@ class ServerConfig:
         """This process's environment with these options in it."""
         told = {f.name: getattr(self, f.name) for f in fields(self)}
         kept = {f"SIMILARITY_{name.upper()}": str(value) for name, value in told.items() if value is not None}
-        return {**_MALLOC, **os.environ, **kept}
+        return {**_LIBRARIES, **os.environ, **kept}

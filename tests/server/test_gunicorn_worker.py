@@ -6,6 +6,8 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from gunicorn.config import Config
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from server.config import ServerConfig
 from server.gunicorn_worker import ClientSocket, Worker
 from tests.support.answers import ask
 from tests.support.pictures import drawn, vectors
@@ -83,6 +86,16 @@ def test_an_answer_that_is_not_read_is_kept_and_sent_later() -> None:
             sender.flush()
         assert received == answer
         assert not sender.unsent
+
+
+def test_a_worker_calculates_without_threads_of_openblas(tmp_path: Path) -> None:
+    """Workers that started while the processors were busy waited for them for ever."""
+    code = (
+        "import os, numpy; numpy.ones((900, 900)) @ numpy.ones((900, 900)); print(len(os.listdir('/proc/self/task')))"
+    )
+    environment = dict(ServerConfig(tmp_path).environment())
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
 
 
 def test_a_body_in_many_chunks_takes_little_time() -> None:
