@@ -19,6 +19,7 @@ from shared.partition import Partition
 _PATIENCE = 60.0
 _NOW = 2.0  # seconds for which a killed worker's connections are still noticed
 _KEPT = 20  # failures that are told
+_ANEW = 20  # requests of one connection
 _TRIES = 6  # until a request that is told to come again has failed
 _REFUSED = frozenset({400, 404, 413, 415, 422})
 _PAGES = ("/", "/docs", "/openapi.json", "/metrics", "/healthz", "/v1/indexes", "/web/page.js", "/web/style.css")
@@ -141,12 +142,14 @@ class Goods:
 
 
 def ask_until(stop: Event, port: int, made: Callable[[], Request], key: str, tally: Tally, pause: float = 0.0) -> None:
-    """Ask by one connection that is kept open, and count the outcomes, until it is to stop. Who is told to come again
-    does, some times."""
+    """Ask by a connection that is kept open, then by another one, for a worker that starts gets only new ones; and
+    count the outcomes. Who is told to come again does, some times."""
     connection, opened = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE), 0.0
-    request, tries = made(), 1
+    request, tries, asked = made(), 1, 0
     with closing(connection):
         while not stop.wait(pause):
+            if (asked := asked + 1) % _ANEW == 0:
+                connection.close()
             start = time.monotonic()
             opened = start if connection.sock is None else opened
             try:
