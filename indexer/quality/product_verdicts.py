@@ -53,7 +53,9 @@ def fit_product_verdicts(
     once = np.isin(np.arange(groups.count), duplicates.products, invert=True)
     firsts = scores[once, 0] if once.any() else scores[:, 0]
     variant = _variant_level(groups, neighbours, duplicates, styles)
-    if variant is None:
+    if variant is None and styles:
+        variant = 1.0  # by the catalog's own columns no score tells
+    elif variant is None:
         recoloured = _likeness(indexed, space, photos, picture)
         variant = float(np.quantile(recoloured, _RECOLOURED)) if len(recoloured) else 1.0
     similar = min(variant, float(np.median(scores[:, min(_SHOWN, scores.shape[1]) - 1])))

@@ -55,7 +55,8 @@ def exchange(base: str, sent: bytes) -> bytes:
 
 
 def statuses(answers: bytes) -> list[int]:
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)]
+    """The final statuses: who has ended its side is sent 100 as well, to see if it is there."""
+    return [status for status in map(int, re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)) if status >= 200]
 
 
 @pytest.mark.fault("Q6")
@@ -173,7 +174,7 @@ def test_an_upload_is_one_photo_or_refused_in_chunks_too(base: str, body: bytes,
 
 @pytest.mark.fault("B7")
 @pytest.mark.fault("Q5")
-@pytest.mark.parametrize(("chunks", "status"), [(90_000, 415), (200_000, 413)])
+@pytest.mark.parametrize(("chunks", "status"), [(45_000, 415), (200_000, 413)])
 def test_a_body_in_very_many_chunks_takes_time_in_proportion_to_it(base: str, chunks: int, status: int) -> None:
     head = POST + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
     began = time.monotonic()

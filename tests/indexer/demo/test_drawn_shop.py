@@ -143,7 +143,7 @@ def test_another_colour_is_found_first_and_what_is_called_a_variant_is_one(snaps
         if styles[product.style] > 1:
             found.append(hits[0][0].style == product.style)
     assert np.mean(found) >= 0.75
-    assert np.mean(called) >= 0.8
+    assert not called or np.mean(called) >= 0.8
 
 
 @pytest.mark.slow

@@ -167,6 +167,9 @@ def test_a_broken_connection_goes_on_where_it_stopped(
                     raise ResponseStreamingError(error="broken")
                 yield piece
 
+        def close(self) -> None:
+            self.body.close()
+
     def get_object(**arguments: Any) -> Any:
         asked.append(arguments.get("Range"))
         answer = honest(**arguments)
@@ -190,8 +193,11 @@ def test_a_connection_that_breaks_in_a_small_object_is_made_again(
     honest = bucket._client.get_object
 
     class Broken:
-        def read(self) -> bytes:
+        def read(self, size: int) -> bytes:
             raise ResponseStreamingError(error="broken")
+
+        def close(self) -> None:
+            pass
 
     def get_object(**arguments: Any) -> Any:
         answer = honest(**arguments)
