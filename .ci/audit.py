@@ -15,7 +15,7 @@ VERSION = "2.10.1"
 
 
 def report(pins: list[str]) -> list[dict[str, Any]]:
-    """What pip-audit says of each pin. Raises `ValueError` with its complaint if it cannot say anything."""
+    """Read what pip-audit says of each pin. Raises `ValueError` with its complaint if it cannot say anything."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(pins))
         file.flush()

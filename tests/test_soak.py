@@ -52,7 +52,7 @@ def test_requests_that_fail_are_counted_and_told(soak: Soak, monkeypatch: pytest
 
 @pytest.mark.parametrize(("at_the_end", "broken"), [(104.0, False), (106.0, True)])
 def test_a_process_may_grow_by_a_twentieth_from_minute_3_on(at_the_end: float, broken: bool, soak: Soak) -> None:
-    """What it takes at the beginning, and what it takes for a moment, does not count."""
+    """Memory that it takes at the beginning, or for a moment, does not count."""
     looks = [(float(at), 100 + (at_the_end - 100) * (at > 400)) for at in range(0, 600, 2)]
     soak.memory = {"master": [(at, 50.0 if at < 120 else 500.0 if at % 100 == 0 else memory) for at, memory in looks]}
     soak.memory["worker 7"] = [(300.0, 10.0), (600.0, 99.0)]  # it did not live so long

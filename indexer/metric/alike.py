@@ -55,7 +55,7 @@ class _Spaces:
     @property
     def with_neighbours(self) -> ProductSpace:
         vectors = self.centred.vectors
-        products = _with_neighbours(mean_directions(vectors, self.groups))[self.groups.owners]
+        products = _drawn(mean_directions(vectors, self.groups))[self.groups.owners]
         blocks = self.centred.projection.blocks if self.centred.projection else ()
         return ProductSpace(Projection(blocks * 2), joined([vectors, products]), vectors.shape[1])
 
@@ -92,15 +92,16 @@ def choose_product_space(
 def _own_pictures(contents: Sequence[str], groups: RowGroups) -> NDArray[np.int64]:
     """The row whose picture stands for each row's `(rows,)`: its own, mostly. For one that several products show, such
     as a size chart, the first of the same product that is not; else products would be alike by it."""
-    codes = np.unique(np.asarray(contents), return_inverse=True)[1]
-    shown = np.unique(np.stack([codes, groups.owners]), axis=1)[0]
+    numbers: dict[str, int] = {}
+    codes = np.array([numbers.setdefault(content, len(numbers)) for content in contents], np.int64)
+    shown = np.unique(codes * groups.count + groups.owners) // groups.count  # each picture once for each product
     own = np.bincount(shown)[codes] <= _LISTED
     rows = np.arange(len(codes))
     first = np.minimum.reduceat(np.where(own, rows, len(rows)), groups.first)[groups.owners]
     return np.where(own | (first == len(rows)), rows, first)
 
 
-def _with_neighbours(means: Vectors) -> Vectors:
+def _drawn(means: Vectors) -> Vectors:
     """Draw each product's vector to those of its nearest, the more the nearer they are: `(products, d)`."""
     alone = RowGroups(np.arange(len(means) + 1, dtype=np.int32))
     for _ in range(_ROUNDS):

@@ -67,7 +67,7 @@ class Snapshots:
 
     @property
     def damaged(self) -> Mapping[str, str]:
-        """What of live changes is damaged or cannot be read, by partition, and the remedy."""
+        """Partition -> which of its live changes are damaged or cannot be read, and the remedy."""
         return self._changes.problems
 
     def get(self, partition: str) -> SnapshotView:

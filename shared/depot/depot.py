@@ -78,8 +78,8 @@ class DepotPartition:
         return self.bucket.read(self._key(_LATEST))
 
     def newest(self, held: Held | None) -> Latest | None:
-        """What a new version follows: LATEST, or the newer one that this host has seen. None if none is to be
-        believed."""
+        """The LATEST that a new version follows: the one there, or the newer one that this host has seen. None if none
+        is to be believed."""
         there = Latest.readable(held.data if held else None, self.partition, self.key)
         return max(filter(None, (there, self._remembered())), key=lambda each: each.version, default=None)
 

@@ -17,7 +17,7 @@ _PROPERTY = "fault"
 
 
 class FaultTable:
-    """What became of the tests of each fault."""
+    """The outcomes of the tests of each fault, as a table."""
 
     def __init__(self) -> None:
         self._outcomes: dict[str, dict[str, str]] = defaultdict(dict)
@@ -55,7 +55,7 @@ class FaultTable:
                 self._figures[str(fault)] += figures
 
     def outcome(self, fault: str) -> str:
-        """What happened, in words."""
+        """Tell in words if the fault was survived."""
         outcomes = [*self._outcomes[fault].values()]
         failed, skipped = outcomes.count("failed"), outcomes.count("skipped")
         if not outcomes:
